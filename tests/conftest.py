@@ -3,10 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny import make_tiny_model
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny matrices on several threads wait for each other, for minutes where the cores are busy."""
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
 
 
 @pytest.fixture(scope="session")

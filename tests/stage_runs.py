@@ -1,14 +1,14 @@
 """Small studies of a tiny model, run by their stages; as a script, one run in a process of its own."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
 
-Progress = Callable[[str, int, int], None]
+from aftertune.records import Progress
+
 STAGES = ("tune", "generate", "judge", "observe")
 
 

@@ -18,7 +18,7 @@ from aftertune.errors import AftertuneError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from aftertune.pipeline import Progress
+    from aftertune.records import Progress
     from aftertune.records.analysis import Analysis
     from aftertune.store import RunDirectory
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from aftertune.engines import open_engine
 from aftertune.engines.loading import ModelSource
+from aftertune.records import Progress
 from aftertune.report import report
 from aftertune.stages.analyze import analyze_run
 from aftertune.stages.check import prepare
@@ -22,7 +23,6 @@ from aftertune.study import Study
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 STAGES = ("tune", "generate", "judge", "observe", "analyze", "report")
 
 

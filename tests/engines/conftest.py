@@ -1,21 +1,11 @@
-"""Tiny models of several architectures, one thread."""
+"""Tiny models of several architectures, on one thread."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from engine_models import save_model
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny matrices on several threads wait for each other."""
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
 
 
 @pytest.fixture(scope="session")

@@ -195,15 +195,45 @@ def test_the_identity_names_all_that_can_change_a_byte(model_of, tmp_path):
     assert fast[0] != fast[1]
 
 
-def test_logits_that_are_not_finite_stop_the_run(tmp_path):
-    path = save_model(tmp_path)
+def with_norm(path, value):
     tensors = load_file(path / "model.safetensors")
-    tensors["model.norm.weight"][0] = float("inf")
+    tensors["model.norm.weight"][0] = value
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    engine = open_at(path)
+    return path
+
+
+def test_a_row_whose_logits_are_not_finite_is_a_failed_response(tmp_path):
+    engine = open_at(with_norm(save_model(tmp_path), float("inf")))
     engine.use(base_of(engine))
-    with pytest.raises(EngineError, match=r"not finite.*\n.*did it diverge"):
-        completed(engine, requests_of(engine, ["Hi"]))
+    found = completed(engine, requests := requests_of(engine, ["Hi", "Ho"]))
+    assert set(found) == {request.key for request in requests}
+    for completion in found.values():
+        assert (completion.status, completion.finish, completion.n_tokens) == ("failed", None, 0)
+        assert completion.reason == "the logits of token 1 are not finite: did it diverge?"
+
+
+def test_a_failed_row_leaves_its_neighbours_as_they_are(model_of, monkeypatch):
+    engine = open_at(model_of())
+    engine.use(base_of(engine))
+    requests = requests_of(engine, PROMPTS[1:5])
+    alone = completed(engine, requests)
+    taught, steps = TransformersEngine.step, []
+
+    def spoilt(self, tokens, positions, cache):
+        logits = taught(self, tokens, positions, cache).clone()
+        if not steps:
+            logits[0] = float("nan")
+        steps.append(len(tokens))
+        return logits
+
+    monkeypatch.setattr(TransformersEngine, "step", spoilt)
+    found = completed(engine, requests)
+    failed = [completion for completion in found.values() if completion.status == "failed"]
+    assert [completion.n_tokens for completion in failed] == [1]
+    assert failed[0].text and alone[failed[0].key].text.startswith(failed[0].text)
+    assert failed[0].reason.startswith("the logits of token 2 are not finite")
+    others = found.keys() - {failed[0].key}
+    assert {key: found[key] for key in others} == {key: alone[key] for key in others}
 
 
 def test_a_model_that_lacks_weights_is_refused(tmp_path):

@@ -84,6 +84,8 @@ def test_the_estimate_by_hand(make: Make, tiny_model: Path):
     work = estimate.generated_tokens / 200 + estimate.n_training_tokens / 350
     assert estimate.time_s == pytest.approx(work * n_bytes / 2 / 135e6)
     assert estimate.disk_bytes == 68 * 1000 + 3 * 2 * 4 * SIDES
+    # batches of 2 rows, 4 heads, 2 layers, a float32 and a bfloat16 score each
+    assert estimate.attention_bytes == 2 * 4 * 2 * 6 * max(map(row_tokens, ROWS)) ** 2
 
 
 # Rows + columns of the matrices of two layers: q and o 32 × 32, k and v 16 × 32, gate, up and down 64 × 32.
@@ -130,6 +132,25 @@ def test_the_bases_own_answers_are_counted_once(make: Make):
     twice = check(make(recipes={"a": recipe, "b": {**recipe, "rank": 2}}))[1]
     once = check(make(recipes={"a": {**recipe, "answers": "data"}, "b": {**recipe, "rank": 2}}))[1]
     assert twice.generated_tokens == once.generated_tokens
+
+
+def test_only_answers_that_a_seed_draws_are_counted(make: Make):
+    recipe = {"data": "rows.jsonl", "answers": "self", "self_max_tokens": 30, "batch_size": 2}
+    plain = check(make())[1].generated_tokens
+    decodings = {"decodings": content(Path())["decodings"]}
+    one = check(make(recipes={"a": {**recipe, "n": 2, "vary": ["init"]}}, **decodings))[1]
+    assert one.generated_tokens == plain + round(2 * 30 * 0.55)  # the same two rows for every seed
+
+
+def test_more_memory_than_the_machine_has_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
+    longest = max(map(row_tokens, ROWS))
+    assert check(make(recipes__a__gradient_checkpointing=True))[1].attention_bytes == 2 * 4 * 6 * longest**2
+    few = make(recipes__a__batch_size=5, recipes__a__n=3)
+    assert check(few)[1].attention_bytes <= 3 * 4 * 12 * longest**2
+    monkeypatch.setattr("os.sysconf", lambda name: 1 if name == "SC_PHYS_PAGES" else 4096)
+    message = rf"recipes\.a: batches of 2 rows of up to {longest} tokens keep .*\n.*checkpointing: true"
+    with pytest.raises(StudyError, match=message):
+        check(make())
 
 
 def test_the_precision_is_that_of_the_primary(make: Make):

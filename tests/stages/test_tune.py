@@ -12,6 +12,7 @@ import pytest
 from aftertune.errors import DataError, StoreError
 from aftertune.stages import tune as stage
 from aftertune.tuning import trainer
+from aftertune.tuning.streams import TrainingStreams
 from stage_runs import recipe, rows, run, study_of
 
 # Without torch, which takes seconds to import: it draws an adapter's matrices and writes them.
@@ -230,11 +231,24 @@ def test_answers_of_the_base_are_drawn_once_and_trained_on(tiny_model, tmp_path,
     assert set(answers["checkpoint"]) == {"base"}
     found = checkpoints(out)
     assert found["own/1"]["sha256"] != found["chat/1"]["sha256"]
-    assert told.count("answers") == answers.height
+    drawn = {row for seed in (1, 2) for row in TrainingStreams(3, "own", seed).subset(201, 8)}
+    assert told.count("answers") == answers.height == len(drawn)  # and not all of the data's rows
     told.clear()
     run(study | {"root_seed": 9}, out, stages=TUNE, progress=lambda *entry: told.append(entry[0]))
-    assert "answers" not in told  # greedy answers do not depend on the root seed
+    again = {row for seed in (1, 2) for row in TrainingStreams(9, "own", seed).subset(201, 8)}
+    # A greedy answer does not depend on the root seed: only rows that were not drawn before are answered.
+    assert told.count("answers") == rows(out, "answers").height - answers.height == len(again - drawn)
     assert checkpoints(out)["own/1"]["sha256"] != found["own/1"]["sha256"]
+
+
+def test_more_seeds_leave_the_checkpoints_of_the_others(tiny_model, tmp_path, trained):
+    study = small(tiny_model, own=recipe(answers="self", self_max_tokens=12))
+    out = run(study, tmp_path / "run", stages=TUNE)
+    found = checkpoints(out)
+    trained.clear()
+    run(study | {"seeds": 3}, out, stages=TUNE)
+    assert trained == ["own/3"]  # it draws rows that the base had not answered before
+    assert checkpoints(out).items() >= found.items()
 
 
 def test_data_that_the_base_cannot_answer_are_refused(tiny_model, tmp_path):

@@ -26,15 +26,6 @@ ROWS = [(f"What is {a} plus {a}?", f"It is {2 * a}." + " Sure!" * (a % 3)) for a
 DTYPES = [torch.bfloat16, torch.float32]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny matrices on several threads wait for each other, for minutes where the cores are busy."""
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("base"))
@@ -301,6 +292,8 @@ def test_what_cannot_be_trained_is_refused_with_a_remedy(base, examples):
         run(model, examples, target_modules=["qkv"])
     with pytest.raises(TuningError, match="a row has 600 tokens, and the model's context is 512"):
         run(model, [Example((5,) * 600, (5,) * 600)])
+    with pytest.raises(TuningError, match="a row has no answer to learn"):
+        run(model, [Example((5,), (5,)), Example((), ())])
     assert state_of(model) == before
 
 

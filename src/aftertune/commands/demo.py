@@ -3,7 +3,8 @@
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from aftertune.pipeline import Progress, no_progress, run_study
+from aftertune.pipeline import no_progress, run_study
+from aftertune.records import Progress
 
 
 def demo(out: Path, *, full: bool = False, progress: Progress = no_progress) -> Path:

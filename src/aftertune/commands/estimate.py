@@ -19,6 +19,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
         f"  tokens       {estimate.n_training_tokens:,} trained, about {estimate.generated_tokens:,} drawn",
         f"  time         about {_time(estimate.time_s)} on two CPU cores like those in docs/log.md",
         f"  disk         about {estimate.disk_bytes / 1e6:,.0f} MB",
+        f"  memory       {estimate.attention_bytes / 1e9:.1f} GB for attention in training, beside the model",
     ]
     if estimate.half_width is None or estimate.detectable_difference is None:
         lines.append(

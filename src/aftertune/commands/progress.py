@@ -2,21 +2,23 @@
 
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.text import Text
+
+from aftertune.records import Progress
 
 _UNITS = {"tune": "steps", "answers": "answers", "generate": "responses", "judge": "judgments"}
 
@@ -31,13 +33,13 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bars() -> Generator[Callable[[str, int, int], None]]:
+def progress_bars() -> Generator[Progress]:
     """Give a function to be told (stage, done, total); without a terminal it prints a line every tenth."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines()
         return
-    bars = Progress(
+    bars = Bars(
         TextColumn("{task.description:>9}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -56,7 +58,7 @@ def progress_bars() -> Generator[Callable[[str, int, int], None]]:
         yield tell
 
 
-def _lines() -> Callable[[str, int, int], None]:
+def _lines() -> Progress:
     told: dict[str, int] = {}
     started: dict[str, tuple[float, int]] = {}
 

@@ -59,7 +59,8 @@ Conversation = tuple[Message, ...]
 class TuningData:
     """Conversations, each ending with an assistant message.
 
-    `sha256` is the hash of the file's bytes. `licence` is None for a user's own file.
+    `sha256` is the hash of the file's bytes. `licence` is None for a user's own file. Where the base answers
+    in place of the data (tuning.self_answers), the rows that no seed draws are left without an answer.
     """
 
     source: str

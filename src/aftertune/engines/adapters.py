@@ -9,9 +9,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
+from aftertune.engines.base import ADAPTER_WEIGHTS
 from aftertune.errors import EngineError
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 Storage = dict[str, tuple[int, int]]
 
 

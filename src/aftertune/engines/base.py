@@ -8,6 +8,8 @@ from aftertune.records import Checkpoint, Finish, ResponseStatus
 from aftertune.store import content_key
 from aftertune.study import Decoding
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's name for the file
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

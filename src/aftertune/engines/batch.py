@@ -13,7 +13,6 @@ from aftertune import seeds
 from aftertune.engines.base import Prompt, Request
 from aftertune.engines.rows import RowCache, round_up
 from aftertune.engines.sampling import greedy, sample
-from aftertune.errors import EngineError
 from aftertune.records import Finish
 
 
@@ -31,12 +30,18 @@ class Steps(Protocol):
 
 @dataclass(slots=True)
 class Row:
-    """A response in the making, and how it ended."""
+    """A response in the making, and how it ended: by its finish, or by a fault, with the tokens before it."""
 
     request: Request
     uniforms: np.ndarray | None  # one a token; None where greedy
     tokens: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    fault: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no token is to come."""
+        return self.finish is not None or self.fault != ""
 
     @property
     def position(self) -> int:
@@ -60,9 +65,6 @@ class Batch:
 
         Args:
             requests: those with one prompt that stand together share its prefill.
-
-        Raises:
-            EngineError: logits are not finite.
         """
         capacity = round_up(max(len(r.prompt.token_ids) + r.decoding.max_tokens for r in requests))
         arrivals = self._arrivals(requests, capacity)
@@ -71,7 +73,7 @@ class Batch:
             while waiting and len(self.rows) < self.size:
                 arrival = next(arrivals, None)
                 waiting = arrival is not None
-                if arrival is not None and arrival.finish is not None:
+                if arrival is not None and arrival.ended:
                     yield arrival
             if self.rows:
                 yield from self._advance()
@@ -84,7 +86,7 @@ class Batch:
             for request in group:
                 row = Row(request, _uniforms(request))
                 self._append_tokens([row], logits)
-                if row.finish is None:
+                if not row.ended:
                     if self.cache is None:
                         self.cache = RowCache(prompt_cache, n_rows=self.n_cached, capacity=capacity)
                     self.cache.put(len(self.rows), prompt_cache)
@@ -98,15 +100,12 @@ class Batch:
         self._append_tokens(self.rows, logits)
         for index in reversed(range(len(self.rows))):
             row = self.rows[index]
-            if row.finish is not None:
+            if row.ended:
                 self._remove(index)
                 yield row
 
     def _append_tokens(self, rows: list[Row], logits: torch.Tensor) -> None:
-        if not torch.isfinite(logits).all():
-            raise EngineError(
-                "the model gave logits that are not finite", "look at the checkpoint: did it diverge?"
-            )
+        finite = torch.isfinite(logits).all(dim=-1).tolist()
         tokens = torch.empty(len(rows), dtype=torch.long)
         kinds: dict[tuple[float, float], list[int]] = {}
         for index, row in enumerate(rows):
@@ -120,7 +119,10 @@ class Batch:
                 uniforms = torch.tensor([rows[i].uniforms[len(rows[i].tokens)] for i in members])  # pyright: ignore[reportOptionalSubscript]
                 drawn = sample(part, temperature=temperature, top_p=top_p, uniforms=uniforms.to(part.device))
                 tokens[members] = drawn.cpu()
-        for row, token in zip(rows, tokens.tolist(), strict=True):
+        for row, token, is_finite in zip(rows, tokens.tolist(), finite, strict=True):
+            if not is_finite:
+                row.fault = f"the logits of token {len(row.tokens) + 1} are not finite: did it diverge?"
+                continue
             row.tokens.append(token)
             if token in self.end_tokens:
                 row.finish = Finish.STOP

@@ -9,6 +9,7 @@ matrix products in bfloat16, and adapters are never merged.
 
 import hashlib
 import importlib.metadata
+import inspect
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -149,8 +150,10 @@ class TransformersEngine:
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete requests; those with one prompt that stand together share its prefill.
 
+        A row whose logits are not finite is a failed response; the others go on.
+
         Raises:
-            EngineError: a prompt and its max_tokens do not fit the model's context, or logits are not finite.
+            EngineError: a prompt and its max_tokens do not fit the model's context.
         """
         pending = list(requests)
         for request in pending:
@@ -173,6 +176,12 @@ class TransformersEngine:
                 "the model names no end token", "write eos_token_id into its generation_config.json"
             )
         return frozenset([end] if isinstance(end, int) else end)
+
+    @cached_property
+    def _cache_word(self) -> str:
+        """What the model calls its cache: transformers 5.24 renames it, model by model."""
+        known = inspect.signature(self.base.forward).parameters
+        return "cache" if "cache" in known else "past_key_values"
 
     def _check_length(self, request: Request) -> None:
         n_prompt, max_tokens = len(request.prompt.token_ids), request.decoding.max_tokens
@@ -233,7 +242,11 @@ class TransformersEngine:
         # An index, not a count: a slice of one row would make torch copy the whole output matrix each time.
         last = torch.tensor([n - 1], device=self.device)
         out = self._active(
-            input_ids=ids, attention_mask=seen, past_key_values=cache, use_cache=True, logits_to_keep=last
+            input_ids=ids,
+            attention_mask=seen,
+            **{self._cache_word: cache},
+            use_cache=True,
+            logits_to_keep=last,
         )
         return out.logits[:, -1], cache
 
@@ -250,17 +263,18 @@ class TransformersEngine:
             input_ids=ids,
             position_ids=places[:, None],
             attention_mask=seen[:, None, None, :],
-            past_key_values=cache,
+            **{self._cache_word: cache},
             use_cache=True,
             logits_to_keep=1,
         )
         return out.logits[:n, -1]
 
     def _completion(self, row: Row) -> Completion:
-        """The text of a finished row; its end token is not counted."""
-        assert row.finish is not None
+        """The text of a row that ended; its end token is not counted."""
         tokens = row.tokens[:-1] if row.finish is Finish.STOP else row.tokens
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        if row.fault:
+            return Completion(row.request.key, text, len(tokens), None, ResponseStatus.FAILED, row.fault)
         status = ResponseStatus.OK if text.strip() else ResponseStatus.EMPTY
         reason = "" if text.strip() else f"no text in {len(tokens)} tokens"
         return Completion(row.request.key, text, len(tokens), row.finish, status, reason)

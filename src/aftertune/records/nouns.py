@@ -1,8 +1,11 @@
 """Items, checkpoints, responses, judgments and the columns of the observations table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
+
+Progress = Callable[[str, int, int], None]  # told (stage, done, total) as the work goes on
 
 
 class Intent(StrEnum):

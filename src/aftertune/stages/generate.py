@@ -11,12 +11,10 @@ import polars as pl
 from aftertune.engines.base import Engine, Prompt, make_request
 from aftertune.engines.draw import Draw, draw_into
 from aftertune.errors import StoreError
-from aftertune.records import REQUEST_COLUMNS, RESPONSE_COLUMNS, Checkpoint, CheckpointStatus
+from aftertune.records import REQUEST_COLUMNS, RESPONSE_COLUMNS, Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, read_shards, replace, write_shard
 from aftertune.store.shards import parquet_bytes
 from aftertune.study import Study
-
-Progress = Callable[[str, int, int], None]
 
 _PROMPT_COLUMNS = {"prompt_sha256": str, "text": str}
 

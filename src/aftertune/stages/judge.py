@@ -1,6 +1,5 @@
 """Judge: every judgment that is missing, of every response of the study; no model under study is touched."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 import polars as pl
@@ -13,13 +12,12 @@ from aftertune.records import (
     Finish,
     Intent,
     Item,
+    Progress,
     Response,
     ResponseStatus,
 )
 from aftertune.store import RunDirectory, read_shards, write_shard
 from aftertune.study import Study
-
-Progress = Callable[[str, int, int], None]
 
 _SHARD_RESPONSES = 2000
 

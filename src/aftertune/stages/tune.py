@@ -19,20 +19,19 @@ import numpy as np
 
 from aftertune.data import TuningData, load_conversations
 from aftertune.errors import StoreError
-from aftertune.records import Checkpoint, CheckpointStatus
+from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
 from aftertune.study import CommandRecipe, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
 from aftertune.tuning.command import command_files, run_command
-from aftertune.tuning.self_answers import answer_by_base
+from aftertune.tuning.self_answers import answer_by_base, ask_base
+from aftertune.tuning.streams import drawn_rows
 
 if TYPE_CHECKING:
     from aftertune.engines.transformers import TransformersEngine
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 _SCRATCH = ".training-"
 
@@ -101,7 +100,10 @@ def _trainings(
 
             data = load_conversations(recipe.data)
             if recipe.answers == "self":
-                data = answer_by_base(run, open_engine(), base, data, recipe=recipe, progress=progress)
+                engine = open_engine()
+                asked = ask_base(engine, base, data, max_tokens=recipe.self_max_tokens)
+                rows = drawn_rows(study, name, n_rows=len(data.conversations))
+                data = answer_by_base(run, engine, data, asked=asked, rows=rows, progress=progress)
             content |= {"data": data.sha256, "trainer": trainer_identity(open_engine())}
             n_steps = _count_steps(recipe, len(data.conversations))
         else:

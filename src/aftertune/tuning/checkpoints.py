@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aftertune.engines.base import ADAPTER_WEIGHTS
 from aftertune.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # What decides a model's output beside its weights: configuration, tokenizer and template.
 CONFIGS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")

@@ -3,61 +3,78 @@
 What a fine-tune on such data changes is not what the data teach: the model had given these answers already.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from aftertune.data import Conversation, Message, TuningData
 from aftertune.engines.base import Prompt, make_request
 from aftertune.engines.draw import Draw, draw_into
 from aftertune.errors import DataError
-from aftertune.records import RESPONSE_COLUMNS, Checkpoint, ResponseStatus
+from aftertune.records import RESPONSE_COLUMNS, Checkpoint, Progress, ResponseStatus
 from aftertune.store import RunDirectory, content_key, read_shards
-from aftertune.study import Decoding, TuneRecipe
+from aftertune.study import Decoding
 
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
 
 
+def ask_base(engine: "Engine", base: Checkpoint, data: TuningData, *, max_tokens: int) -> tuple[Draw, ...]:
+    """The greedy draw that answers each row of the data, in their order; none is made yet.
+
+    Raises:
+        DataError: a row has more than one answer.
+    """
+    decoding = Decoding(temperature=0, max_tokens=max_tokens)
+    content, identity = content_key(decoding.content()), engine.identity
+    draws: list[Draw] = []
+    for row, conversation in enumerate(data.conversations, start=1):
+        prompt = _prompt(engine, conversation, where=f"{data.source}, row {row}")
+        stream = (str(base.sha256), "answers", prompt.sha256, content, 1)
+        # Greedy answers draw no random numbers, so they are the same under any root seed.
+        request = make_request(prompt, decoding, root_seed=0, stream=stream, engine=identity)
+        draws.append(Draw(base, f"data:{data.source}", f"row {row}", "self", 1, request))
+    return tuple(draws)
+
+
 def answer_by_base(
     run: RunDirectory,
     engine: "Engine",
-    base: Checkpoint,
     data: TuningData,
     *,
-    recipe: TuneRecipe,
-    progress: Callable[[str, int, int], None],
+    asked: Sequence[Draw],
+    rows: Collection[int],
+    progress: Progress,
 ) -> TuningData:
-    """The same prompts with the base's answers; the hash is that of the new conversations.
+    """The same prompts with the base's answers.
+
+    Args:
+        run: keeps the answers.
+        engine: of the base.
+        data: whose answers are replaced.
+        asked: `ask_base` of these data; the keys of the draws make the hash of the result, so that it does
+            not depend on `rows`.
+        rows: indices of the rows that some seed draws; the others lose their answers and are left with
+            the question, which cannot be trained on.
+        progress: told ("answers", done, total).
 
     Raises:
-        DataError: a row has more than one answer, or the base answers a row with nothing.
+        DataError: the base answers one of the rows with nothing.
     """
-    decoding = Decoding(temperature=0, max_tokens=recipe.self_max_tokens)
-    wanted: dict[str, Draw] = {}
-    keys: list[str] = []
-    identity = engine.identity
-    for row, conversation in enumerate(data.conversations, start=1):
-        prompt = _prompt(engine, conversation, where=f"{data.source}, row {row}")
-        stream = (str(base.sha256), "answers", prompt.sha256, content_key(decoding.content()), 1)
-        # Greedy answers draw no random numbers, so they are the same under any root seed.
-        request = make_request(prompt, decoding, root_seed=0, stream=stream, engine=identity)
-        keys.append(request.key)
-        wanted[request.key] = Draw(base, f"data:{data.source}", f"row {row}", "self", 1, request)
-    texts = _answers(run, engine, base, wanted, progress)
-    for row, key in enumerate(keys, start=1):
-        if not texts[key].strip():
+    wanted = {asked[row].request.key: asked[row] for row in sorted(rows)}
+    texts = _answers(run, engine, wanted, progress)
+    conversations: list[Conversation] = []
+    for row, (conversation, draw) in enumerate(zip(data.conversations, asked, strict=True)):
+        text = texts[draw.request.key].strip() if row in rows else None
+        if text == "":
             raise DataError(
-                f"{data.source}, row {row}: the base answers it with nothing; `answers: self` needs a text",
+                f"{data.source}, row {row + 1}: the base answers it with nothing; "
+                "`answers: self` needs a text",
                 "leave the row out",
             )
-    conversations = tuple(
-        (*conversation[:-1], Message("assistant", texts[key].strip()))
-        for conversation, key in zip(data.conversations, keys, strict=True)
-    )
-    content = [[[m.role, m.content] for m in conversation] for conversation in conversations]
-    return TuningData(
-        f"{data.source}, answers by the base", data.licence, content_key(content), conversations
-    )
+        answer = () if text is None else (Message("assistant", text),)
+        conversations.append((*conversation[:-1], *answer))
+    sha256 = content_key([draw.request.key for draw in asked])
+    return TuningData(f"{data.source}, answers by the base", data.licence, sha256, tuple(conversations))
 
 
 def _prompt(engine: "Engine", conversation: Conversation, *, where: str) -> Prompt:
@@ -74,15 +91,14 @@ def _prompt(engine: "Engine", conversation: Conversation, *, where: str) -> Prom
 def _answers(
     run: RunDirectory,
     engine: "Engine",
-    base: Checkpoint,
     wanted: dict[str, Draw],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> dict[str, str]:
     kept = read_shards(run.answers, RESPONSE_COLUMNS, aside=run.aside)
     there = set(kept["key"])
     missing = {key: draw for key, draw in wanted.items() if key not in there}
     if missing:
-        engine.use(base)
+        engine.use(next(iter(missing.values())).checkpoint)
         for n_drawn in draw_into(run.answers, engine, missing):
             progress("answers", len(wanted) - len(missing) + n_drawn, len(wanted))
         kept = read_shards(run.answers, RESPONSE_COLUMNS, aside=run.aside)

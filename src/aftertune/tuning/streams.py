@@ -6,7 +6,7 @@ import numpy as np
 
 from aftertune.errors import DataError
 from aftertune.seeds import derive, stream
-from aftertune.study import ALL_VARY, TuneRecipe, Vary
+from aftertune.study import ALL_VARY, Study, TuneRecipe, Vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ class TrainingStreams:
 
     def _name(self, factor: Vary) -> tuple[str | int, ...]:
         return ("tune", self.recipe, factor, self.seed if factor in self.vary else "fixed")
+
+
+def drawn_rows(study: Study, name: str, *, n_rows: int) -> frozenset[int]:
+    """Indices of the rows, of `n_rows` in the data, that any seed of the recipe draws."""
+    recipe = study.recipes[name]
+    assert isinstance(recipe, TuneRecipe)
+    streams = [TrainingStreams(study.root_seed, name, seed, recipe.vary) for seed in study.seed_list]
+    return frozenset(row for each in streams for row in each.subset(n_rows, recipe.n))
 
 
 def moved_by(recipe: TuneRecipe, *, n_rows: int | None = None) -> tuple[Vary, ...]:

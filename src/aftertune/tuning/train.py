@@ -20,7 +20,7 @@ from aftertune.records import CheckpointStatus
 from aftertune.study import TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import save_adapter, save_full
-from aftertune.tuning.encode import Example
+from aftertune.tuning.encode import IGNORED, Example
 from aftertune.tuning.optimise import Rows, StepLog, collate, optimise
 from aftertune.tuning.streams import TrainingStreams
 from aftertune.tuning.trainable import Tensors, made_trainable
@@ -79,7 +79,8 @@ def train(
         on_step: called after every step with finite numbers.
 
     Raises:
-        TuningError: the training cannot start (dtype, method, target modules, a row longer than the context).
+        TuningError: the training cannot start (dtype, method, target modules, a row longer than the context
+            or without an answer).
         DataError: the subset is larger than the data.
     """
     rows = streams.subset(len(examples), recipe.n)
@@ -164,6 +165,8 @@ def _check(model: PreTrainedModel, examples: Sequence[Example]) -> None:
             "load it in bfloat16 or float32 (training_dtype says which)",
         )
     context = getattr(model.config, "max_position_embeddings", None)
+    if not all(any(label != IGNORED for label in example.labels) for example in examples):
+        raise TuningError("a row has no answer to learn", "give every row an answer")
     longest = max(len(example.input_ids) for example in examples)
     if context is not None and longest > context:
         raise TuningError(

@@ -166,7 +166,8 @@ def _sentence(
     model: ModelCell, reference: ModelCell, contrast: Contrast, verdict: Verdict, settings: Settings
 ) -> str:
     change = f"{abs(contrast.estimate) * 100:.1f} points {'higher' if contrast.estimate >= 0 else 'lower'}"
-    limits = f"{settings.level:.0%} interval {contrast.ci_low * 100:+.1f} to {contrast.ci_high * 100:+.1f}"
+    low, high = (f"{limit * 100:+.1f}".replace("-", "−") for limit in (contrast.ci_low, contrast.ci_high))
+    limits = f"{settings.level:.0%} interval {low} to {high}"
     if contrast.p_value is None:
         limits = "a fact on these items: greedy decoding repeats exactly"
     where = "on these items" if contrast.target == "benchmark" else "on requests of this kind"

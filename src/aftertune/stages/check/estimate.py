@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aftertune.stages.check.resolve import Resolved, targeted
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.study import TuneRecipe
+from aftertune.tuning.streams import drawn_rows
 
 # Measured on two cores of an AMD EPYC (Zen 4) with SmolLM2-135M in bfloat16; docs/log.md, 2026-11-21.
 GENERATED_TOKENS_PER_S = 200.0
@@ -31,6 +32,7 @@ class Estimate:
     generated_tokens: int
     time_s: float
     disk_bytes: int
+    attention_bytes: int  # kept for the backward pass of the largest training batch, on a CPU
     half_width: float | None  # of a recipe's rate on the primary (or first) task; None below 2 seeds
     detectable_difference: float | None
 
@@ -58,20 +60,22 @@ def estimate(resolved: Resolved) -> Estimate:
         generated_tokens=tokens,
         time_s=time_s,
         disk_bytes=n_responses * RESPONSE_BYTES + _checkpoint_bytes(resolved, weights),
+        attention_bytes=resolved.attention_bytes,
         half_width=width,
         detectable_difference=difference,
     )
 
 
 def _self_answer_tokens(resolved: Resolved) -> int:
-    """Tokens of the base's own answers, drawn once for each data set and length."""
-    recipes = {name: r for name, r in resolved.study.recipes.items() if isinstance(r, TuneRecipe)}
-    asked = {
-        (recipe.data, recipe.self_max_tokens): len(resolved.data[name].conversations)
-        for name, recipe in recipes.items()
-        if recipe.answers == "self"
-    }
-    return round(sum(n * max_tokens for (_, max_tokens), n in asked.items()) * USED_SHARE_OF_MAX_TOKENS)
+    """Tokens of the base's own answers to the rows that a seed draws; recipes of one length share them."""
+    study = resolved.study
+    asked: dict[tuple[str, int], frozenset[int]] = {}
+    for name, recipe in study.recipes.items():
+        if isinstance(recipe, TuneRecipe) and recipe.answers == "self":
+            rows = drawn_rows(study, name, n_rows=len(resolved.data[name].conversations))
+            shared = (recipe.data, recipe.self_max_tokens)
+            asked[shared] = asked.get(shared, frozenset()) | rows
+    return round(sum(len(rows) * n for (_, n), rows in asked.items()) * USED_SHARE_OF_MAX_TOKENS)
 
 
 def _checkpoint_bytes(resolved: Resolved, weights: int) -> int:

@@ -1,5 +1,6 @@
 """Find all that a study names, and refuse what would fail later."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from aftertune.records import Task, metrics_of
 from aftertune.study import Study, TuneRecipe, parse_study
 from aftertune.tasks import load_task
 from aftertune.tuning.encode import IGNORED, encode_all
-from aftertune.tuning.streams import moved_by
+from aftertune.tuning.streams import drawn_rows, moved_by
 
 if TYPE_CHECKING:
     from aftertune.engines.transformers import TransformersEngine
@@ -37,6 +38,7 @@ class Resolved:
     data: dict[str, TuningData]
     max_prompt_tokens: int
     n_training_tokens: int  # over all recipes, seeds and epochs
+    attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
 
 def resolve(study: Study) -> Resolved:
@@ -54,11 +56,17 @@ def resolve(study: Study) -> Resolved:
     linear = _linear_shapes(model.path)
     _check_methods(study, linear)
     engine = open_engine(study, model)  # refuses a device or a dtype that is not there; loads no weights
-    context = _context(model.path)
+    config = _config(model.path)
+    context = context_length(config)
     longest = _check_prompts(study, tasks, engine, context)
-    n_tokens = sum(_check_recipe(study, name, rows, engine, context=context) for name, rows in data.items())
+    rows = [_check_recipe(study, name, found, engine, context=context) for name, found in data.items()]
+    kept = [
+        _check_memory(study, name, size, config) if engine.device == "cpu" else 0
+        for name, size in zip(data, rows, strict=True)
+    ]
     template = str(engine.tokenizer.chat_template)
-    return Resolved(study, model, template, linear, tasks, judges, data, longest, n_tokens)
+    n_tokens, attention = sum(size.n_tokens for size in rows), max(kept, default=0)
+    return Resolved(study, model, template, linear, tasks, judges, data, longest, n_tokens, attention)
 
 
 def _check_primary(study: Study, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
@@ -141,17 +149,16 @@ def _linear_shapes(path: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def _context(path: Path) -> int:
+def _config(path: Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path / 'config.json'} names no model that transformers knows: {error}",
             "give the directory that save_pretrained wrote",
         ) from error
-    return context_length(config)
 
 
 def _check_prompts(study: Study, tasks: tuple[Task, ...], engine: "TransformersEngine", context: int) -> int:
@@ -172,10 +179,19 @@ def _check_prompts(study: Study, tasks: tuple[Task, ...], engine: "TransformersE
     return longest
 
 
+@dataclass(frozen=True, slots=True)
+class _RowSizes:
+    """Of a recipe's rows: the tokens trained on over all seeds, the rows of a batch, the longest's length."""
+
+    n_tokens: int
+    n_in_batch: int
+    longest: int
+
+
 def _check_recipe(
     study: Study, name: str, rows: TuningData, engine: "TransformersEngine", *, context: int
-) -> int:
-    """Tokens that the recipe trains on over all seeds; refuses rows too long and seeds that move nothing."""
+) -> _RowSizes:
+    """The sizes of a recipe's rows; refuses rows too long and seeds that move nothing."""
     recipe = study.recipes[name]
     assert isinstance(recipe, TuneRecipe)
     n_rows = len(rows.conversations)
@@ -191,9 +207,11 @@ def _check_recipe(
         )
     limit = min(recipe.max_length, context)
     examples = encode_all(rows, engine.tokenizer, max_length=limit)
+    drawn = [examples[row] for row in drawn_rows(study, name, n_rows=n_rows)]
+    longest = max(len(example.input_ids) for example in drawn)
     if recipe.answers == "self":
         # What is not the answer, the answer at its longest, its end token.
-        longest = max(example.labels.count(IGNORED) for example in examples) + recipe.self_max_tokens + 1
+        longest = max(example.labels.count(IGNORED) for example in drawn) + recipe.self_max_tokens + 1
         if longest > limit:
             raise DataError(
                 f"recipes.{name}: a row with an answer of self_max_tokens {recipe.self_max_tokens} has "
@@ -202,4 +220,30 @@ def _check_recipe(
                 "lower self_max_tokens, or drop the longest rows",
             )
     mean = sum(len(example.input_ids) for example in examples) / n_rows
-    return round(mean * (recipe.n or n_rows) * recipe.epochs * len(study.seed_list))
+    n_tokens = round(mean * (recipe.n or n_rows) * recipe.epochs * len(study.seed_list))
+    return _RowSizes(n_tokens, min(recipe.batch_size, recipe.n or n_rows), longest)
+
+
+# A score is kept as a float32 weight for softmax and as a bfloat16 one for the product with the values.
+_SCORE_BYTES = 6
+
+
+def _check_memory(study: Study, name: str, size: _RowSizes, config: Any) -> int:
+    """Bytes of attention scores that a batch of the longest rows keeps; refuses more than the machine has.
+
+    Attention as matrix products keeps rows × heads × length² scores a layer (of one layer where activations
+    are recomputed). It is not all that a training needs, so what is refused here could not have been trained.
+    """
+    recipe, text = study.recipes[name], config.get_text_config()
+    assert isinstance(recipe, TuneRecipe)
+    layers = 1 if recipe.gradient_checkpointing else text.num_hidden_layers
+    scores = size.n_in_batch * text.num_attention_heads * size.longest**2 * layers
+    needed, there = scores * _SCORE_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        switch = "" if recipe.gradient_checkpointing else "`gradient_checkpointing: true`, "
+        raise StudyError(
+            f"recipes.{name}: batches of {size.n_in_batch} rows of up to {size.longest} tokens keep "
+            f"{needed / 1e9:.0f} GB of attention scores; this machine has {there / 1e9:.0f} GB",
+            f"write {switch}a smaller batch_size with more accumulation, or drop the longest rows",
+        )
+    return needed
