@@ -3,11 +3,14 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
+import altair
+import jsonschema
 import pytest
 
 from aftertune.records.analysis import Analysis
-from aftertune.report import summary, write_report
+from aftertune.report import summary, theme, write_report
 from aftertune.report.examples import choose
 from aftertune.report.figures import figures
 from aftertune.report.marks import WIDTH, stacked, top_of
@@ -59,6 +62,23 @@ def test_markdown_tables_are_square(out: Path):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     for image in re.findall(r"!\[[^]]*\]\(([^)]*)\)", text):
         assert (out / image).is_file()
+
+
+def test_what_is_drawn_is_valid_vega_lite(
+    analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[dict[str, Any]] = []
+
+    def draw(spec: dict[str, Any], **options: str) -> str:
+        drawn.append(spec)
+        return vegalite_to_svg(spec, **options)
+
+    vegalite_to_svg = theme.vl_convert.vegalite_to_svg
+    monkeypatch.setattr(theme.vl_convert, "vegalite_to_svg", draw)
+    write_report(analysis, examples=None, manifest={}, out=tmp_path)
+    assert len(drawn) > 5
+    validator = jsonschema.Draft7Validator(altair.load_schema())
+    assert [error.message for spec in drawn for error in validator.iter_errors(spec)] == []
 
 
 def test_figures_are_svg_of_their_own(out: Path):

@@ -280,6 +280,13 @@ def test_nothing_ever_happening_still_leaves_an_upper_bound():
     assert "saturated_rate" in {w.code for w in found.warnings}
 
 
+def test_no_incoherence_at_all_is_no_fault_of_the_items():
+    seeds = {"base": [None], "chat": [1, 2, 3, 4, 5]}
+    for value, codes in ((0.0, set()), (1.0, {"saturated_rate"})):
+        frame = rows_of(lambda m, s, i, r, v=value: v, seeds=seeds, n_items=30, construct="incoherent")
+        assert {w.code for w in analyze(frame, study="zero").warnings} == codes
+
+
 def test_copied_repeats_and_long_responses_are_noticed():
     frame = rows_of(
         lambda m, s, i, r: float(i % 3 == 0), seeds={"base": [None], "chat": [1, 2]}, n_items=30, n_repeats=2

@@ -3,14 +3,16 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from aftertune.engines.base import ADAPTER_WEIGHTS
 from aftertune.errors import EngineError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 Storage = dict[str, tuple[int, int]]
 
@@ -19,7 +21,7 @@ Storage = dict[str, tuple[int, int]]
 class AttachedAdapter:
     """A base with an adapter beside its weights; `storage` says where the base's weights stood before."""
 
-    model: PeftModel
+    model: "PeftModel"
     storage: Storage
 
     def detach(self) -> bool:
@@ -38,6 +40,8 @@ def attach(base: PreTrainedModel, path: Path) -> AttachedAdapter:
     Raises:
         EngineError: the adapter does not fit the base, whose modules are then spoilt.
     """
+    from peft import PeftModel, get_peft_model_state_dict  # a second or two: not where no adapter is used
+
     storage = _storage(base)
     try:
         with warnings.catch_warnings():

@@ -75,10 +75,10 @@ def differences(analysis: Analysis, head: Headline) -> list[Table]:
         "decoding",
         "interval for",
         f"difference, {analysis.level:.0%} interval",
+        "verdict",
         "p",
         "p, Holm",
         "90% interval held against the margin",
-        "verdict",
     )
     margin = words.points(analysis.margin).lstrip("+")
     note = f"Model minus reference. The margin is {margin} points."
@@ -130,10 +130,10 @@ def _difference_row(d: Difference) -> tuple[str, ...]:
         d.decoding,
         words.TARGETS[d.target],
         words.change(d),
+        d.verdict,
         words.p_value(d.p_value),
         words.p_value(d.p_adjusted),
         words.points_range(d.margin_low, d.margin_high),
-        d.verdict,
     )
 
 

@@ -80,8 +80,10 @@ def to_svg(chart: Any, *, name: str, label: str) -> str:
         "padding": {"left": 6, "right": 14, "top": 48, "bottom": 26},
         "config": {"font": FONT, "aria": False, "view": {"stroke": None}},
     }
-    # Set on the dictionary, since each of altair's configure methods copies the whole chart.
-    svg = vl_convert.vegalite_to_svg(chart.to_dict() | look, vl_version=VL_VERSION)
+    # Set on the dictionary, since each of altair's configure methods copies the whole chart. Not validated:
+    # that takes as long as all the drawing, and a test validates what is drawn here.
+    spec = chart.to_dict(validate=False) | look
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=VL_VERSION)
     svg = re.sub(r'(id="|url\(#)', rf"\g<1>{name}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{_attribute(label)}" ', 1)
 

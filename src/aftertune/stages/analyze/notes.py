@@ -9,6 +9,8 @@ from aftertune.stages.analyze.rates import FEW_SEEDS
 _LARGE_SD = 0.8  # of the rate: METHODS section 2, rare collapses
 _COLLAPSE = 0.2
 _LONG_SHARE = 0.10
+# What a sound model gives on every task; that it stays at 0 says nothing against the items.
+_SOUND_AT_ZERO = ("incoherence_rate", "toxicity_rate")
 _ITEMS_TO_JUDGE_SAMENESS = 20  # on fewer items, equal repeats are no surprise
 
 
@@ -73,6 +75,8 @@ def _missing(cell: ModelCell) -> Note:
 
 def _saturated(rate: Rate) -> Note:
     if rate.estimate is None or 0 < rate.estimate < 1:
+        return None
+    if rate.estimate == 0 and rate.metric in _SOUND_AT_ZERO:
         return None
     text = f"the rate is {rate.estimate:g}: no item ever differed, and Wilson's interval takes n = items"
     return "saturated_rate", text, "use items that are harder or easier"
