@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from aftertune.stats import (
     Draws,
     Paired,
+    SeedPart,
     checkpoint_arm,
     mcnemar_exact,
     newcombe_paired,
@@ -149,8 +150,16 @@ def test_recipes_differ_with_their_own_seeds():
         pytest.approx(-mirror.ci_high),
         pytest.approx(-mirror.ci_low),
     )
-    one, two = recipe_arm(a, "benchmark").interval(0.95), recipe_arm(b, "benchmark").interval(0.95)
-    low = contrast.estimate - np.hypot(one.estimate - one.ci_low, two.ci_high - two.estimate)
+    one, two = recipe_arm(a, "benchmark"), recipe_arm(b, "benchmark")
+    known = [arm.seed.known for arm in (one, two)]
+    welch = sum(known) ** 2 / (known[0] ** 2 / 4 + known[1] ** 2 / 2)
+    both = SeedPart(
+        one.seed.variance + two.seed.variance, one.seed.floor + two.seed.floor, max(0.8 * welch, 2.0)
+    )
+    scale = both.square(0.95) / (one.seed.square(0.95) + two.seed.square(0.95))
+    assert 0.3 < scale < 1
+    first, second = one.interval(0.95, scale=scale), two.interval(0.95, scale=scale)
+    low = contrast.estimate - np.hypot(first.estimate - first.ci_low, second.ci_high - second.estimate)
     assert contrast.ci_low == pytest.approx(low)
 
 

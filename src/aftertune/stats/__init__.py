@@ -8,7 +8,7 @@ from aftertune.stats.agreement import (
     negative_agreement,
     positive_agreement,
 )
-from aftertune.stats.arms import Arm, Target, checkpoint_arm, recipe_arm, recipe_arm_of
+from aftertune.stats.arms import Arm, SeedPart, Target, checkpoint_arm, recipe_arm, recipe_arm_of
 from aftertune.stats.bayes_seed import PRIOR_SDS, BayesSeed, half_normal_seed
 from aftertune.stats.compare import (
     MARGIN_LEVEL,
@@ -51,6 +51,7 @@ __all__ = [
     "FloatArray",
     "Paired",
     "RateInterval",
+    "SeedPart",
     "Target",
     "TwoWay",
     "agreement_table",
