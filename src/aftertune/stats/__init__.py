@@ -13,6 +13,7 @@ from aftertune.stats.bayes_seed import PRIOR_SDS, BayesSeed, half_normal_seed
 from aftertune.stats.compare import (
     MARGIN_LEVEL,
     Contrast,
+    Pair,
     Paired,
     has_paired_table,
     mcnemar_exact,
@@ -49,6 +50,7 @@ __all__ = [
     "Contrast",
     "Draws",
     "FloatArray",
+    "Pair",
     "Paired",
     "RateInterval",
     "SeedPart",

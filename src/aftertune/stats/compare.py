@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log, sqrt
+from typing import Self, cast
 
 import numpy as np
 from scipy import optimize, stats
@@ -164,32 +166,68 @@ def _one_binary_draw(draws: Draws) -> bool:
     return draws.n_seeds == 1 and bool((draws.counts_sp == 1).all()) and draws.binary
 
 
-def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool) -> Contrast:
-    if a.n_items != b.n_items:
-        raise ValueError(f"both arms need the same items, got {a.n_items} and {b.n_items}")
-    a_bench, b_bench = (_arm(draws, "benchmark", certain) for draws in (a, b))
-    wide_target: Target = "population" if a.n_items > 1 else "benchmark"
-    a_wide, b_wide = (_arm(draws, wide_target, certain) for draws in (a, b))
-    a_arm, b_arm = (a_bench, b_bench) if target == "benchmark" else (a_wide, b_wide)
-    bounded = a_bench.bounded or b_bench.bounded
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Both arms of a − b for both targets; `limits` are those of the difference, at any level."""
 
-    def limits(at: float) -> tuple[float, float]:
-        bench, wide = _mover(a_bench, b_bench, at), _mover(a_wide, b_wide, at)
+    benchmark: tuple[Arm, Arm]
+    population: tuple[Arm, Arm]
+
+    @classmethod
+    def of(cls, a: Draws, b: Draws, *, certain: bool = False) -> Self:
+        """The arms of two models on the same items; a single item is no population, and counts as itself.
+
+        Raises:
+            ValueError: for different numbers of items.
+        """
+        if a.n_items != b.n_items:
+            raise ValueError(f"both arms need the same items, got {a.n_items} and {b.n_items}")
+        wide: Target = "population" if a.n_items > 1 else "benchmark"
+        narrow = _arm(a, "benchmark", certain), _arm(b, "benchmark", certain)
+        return cls(narrow, (_arm(a, wide, certain), _arm(b, wide, certain)))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an arm's own variance is only an upper bound (one draw an item)."""
+        return any(arm.bounded for arm in self.benchmark)
+
+    def limits(self, target: Target, level: float) -> tuple[float, float]:
+        """MOVER's limits; the population's are never narrower, unless the benchmark's are only a bound.
+
+        In that case the population's limits, which hold for these items too, replace the wider bound.
+        """
+        narrow, wide = _mover(*self.benchmark, level), _mover(*self.population, level)
         if target == "population":
-            # Never narrower than the benchmark's, unless that one is only an upper bound.
-            return wide if bounded else (min(bench[0], wide[0]), max(bench[1], wide[1]))
-        return (max(bench[0], wide[0]), min(bench[1], wide[1])) if bounded else bench
+            return wide if self.bounded else (min(narrow[0], wide[0]), max(narrow[1], wide[1]))
+        return (max(narrow[0], wide[0]), min(narrow[1], wide[1])) if self.bounded else narrow
 
-    exact = a_bench.certain and b_bench.certain and target == "benchmark"
-    estimate = a_arm.estimate - b_arm.estimate
-    low, high = limits(level)
-    p = None if exact else _p_value(limits, estimate)
-    method = "no sampling: greedy under exact numerics" if exact else "MOVER of two-part score limits"
-    variance = a_bench.variance() + b_bench.variance()
-    if target == "population":
-        variance = max(a_arm.variance() + b_arm.variance() - 2 * _covariance(a_arm, b_arm), variance)
-    se, margin = sqrt(variance), limits(MARGIN_LEVEL)
-    return Contrast(target, estimate, low, high, se, p, level, *margin, MARGIN_LEVEL, method)
+    def variance(self, target: Target) -> float:
+        """Of the difference; the population's counts the items that the arms share, and is no smaller."""
+        one, two = self.benchmark
+        variance = one.variance() + two.variance()
+        if target == "benchmark":
+            return variance
+        a, b = self.population
+        return max(a.variance() + b.variance() - 2 * _covariance(a, b), variance)
+
+
+def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool) -> Contrast:
+    pair = Pair.of(a, b, certain=certain)
+    one, two = pair.benchmark if target == "benchmark" else pair.population
+    estimate = one.estimate - two.estimate
+    exact = target == "benchmark" and one.certain and two.certain
+    limits = partial(pair.limits, target)
+    return Contrast(
+        target,
+        estimate,
+        *limits(level),
+        sqrt(pair.variance(target)),
+        None if exact else _p_value(limits, estimate),
+        level,
+        *limits(MARGIN_LEVEL),
+        MARGIN_LEVEL,
+        "no sampling: greedy under exact numerics" if exact else "MOVER of two-part score limits",
+    )
 
 
 def _arm(draws: Draws, target: Target, certain: bool) -> Arm:
@@ -252,4 +290,5 @@ def _p_value(limits: Limits, estimate: float) -> float:
     # At level 0 the interval is the estimate itself, and its distance from 0 is positive.
     if distance(log(_SMALLEST_P)) > 0:
         return _SMALLEST_P
-    return exp(float(optimize.brentq(distance, log(_SMALLEST_P), -1e-9, xtol=1e-6)))
+    root = cast(float, optimize.brentq(distance, log(_SMALLEST_P), -1e-9, xtol=1e-6))
+    return exp(root)
