@@ -18,7 +18,7 @@ test: $(VENV)/installed-dev
 
 # Simulated coverage of all intervals, into docs/coverage.csv and docs/methods.md; an hour on two cores.
 coverage: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/coverage.py
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/simulate_coverage.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

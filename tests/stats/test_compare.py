@@ -15,6 +15,7 @@ from aftertune.stats import (
     Paired,
     SeedPart,
     checkpoint_arm,
+    equivalence,
     mcnemar_exact,
     newcombe_paired,
     non_inferiority,
@@ -172,6 +173,15 @@ def test_non_inferiority_takes_the_worse_limit_of_the_90_percent_interval():
     assert not non_inferiority(contrast, margin=contrast.margin_high - 1e-6, higher_is_worse=True)
     assert non_inferiority(contrast, margin=-contrast.margin_low + 1e-6, higher_is_worse=False)
     assert not non_inferiority(contrast, margin=-contrast.margin_low - 1e-6, higher_is_worse=False)
+
+
+def test_equivalence_is_non_inferiority_both_ways():
+    a, b = sample(9, 0.3, (8, 60, 5), seed_sd=0.01), sample(10, 0.3, (8, 60, 5), seed_sd=0.01)
+    contrast = recipe_difference(a, b, target="benchmark")
+    for margin in (abs(contrast.margin_low), abs(contrast.margin_high)):
+        for at in (margin - 1e-6, margin + 1e-6):
+            both = [non_inferiority(contrast, margin=at, higher_is_worse=worse) for worse in (True, False)]
+            assert equivalence(contrast, margin=at) == all(both)
 
 
 def test_other_items_are_refused():

@@ -157,6 +157,11 @@ def non_inferiority(contrast: Contrast, *, margin: float, higher_is_worse: bool)
     return contrast.margin_high < margin if higher_is_worse else contrast.margin_low > -margin
 
 
+def equivalence(contrast: Contrast, *, margin: float) -> bool:
+    """Whether the two-sided 90% interval lies within ±margin: two one-sided tests at 5% (Schuirmann 1987)."""
+    return -margin < contrast.margin_low and contrast.margin_high < margin
+
+
 def has_paired_table(model: Draws, reference: Draws) -> bool:
     """Whether `paired_table` can be made."""
     return _one_binary_draw(model) and _one_binary_draw(reference)
@@ -167,7 +172,7 @@ def _one_binary_draw(draws: Draws) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ArmPair:
     """Both arms of a − b for both targets; `limits` are those of the difference, at any level."""
 
     benchmark: tuple[Arm, Arm]
@@ -212,7 +217,7 @@ class Pair:
 
 
 def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool) -> Contrast:
-    pair = Pair.of(a, b, certain=certain)
+    pair = ArmPair.of(a, b, certain=certain)
     one, two = pair.benchmark if target == "benchmark" else pair.population
     estimate = one.estimate - two.estimate
     exact = target == "benchmark" and one.certain and two.certain
