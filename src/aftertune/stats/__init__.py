@@ -35,7 +35,7 @@ from aftertune.stats.consistency import (
 from aftertune.stats.crossed import Component, TwoWay, components, fill_additive, two_way
 from aftertune.stats.draws import BoolArray, Draws, FloatArray
 from aftertune.stats.multiplicity import holm
-from aftertune.stats.rates import RateInterval, effective_n_wilson, t_quantile, wilson
+from aftertune.stats.rates import RateInterval, clopper_pearson, effective_n_wilson, t_quantile, wilson
 
 __all__ = [
     "MARGIN_LEVEL",
@@ -57,6 +57,7 @@ __all__ = [
     "all_at_k",
     "any_at_k",
     "checkpoint_arm",
+    "clopper_pearson",
     "cohen_kappa",
     "components",
     "effective_n_wilson",
