@@ -2,12 +2,15 @@
 
 from aftertune.stats.agreement import (
     AgreementTable,
+    Coefficient,
     agreement_table,
     cohen_kappa,
+    cohen_kappa_interval,
     gwet_ac1,
     negative_agreement,
     positive_agreement,
 )
+from aftertune.stats.agreement_many import fleiss_kappa, gwet_ac1_many, krippendorff_alpha
 from aftertune.stats.arms import Arm, Target, checkpoint_arm, recipe_arm, recipe_arm_of
 from aftertune.stats.bayes_seed import PRIOR_SDS, BayesSeed, half_normal_seed
 from aftertune.stats.compare import (
@@ -26,6 +29,7 @@ from aftertune.stats.consistency import (
     ConsistencySummary,
     all_at_k,
     any_at_k,
+    entropy,
     flip_rate,
     pairwise_disagreement,
     stability_index,
@@ -44,6 +48,7 @@ __all__ = [
     "Arm",
     "BayesSeed",
     "BoolArray",
+    "Coefficient",
     "Component",
     "ConsistencySummary",
     "Contrast",
@@ -59,14 +64,19 @@ __all__ = [
     "checkpoint_arm",
     "clopper_pearson",
     "cohen_kappa",
+    "cohen_kappa_interval",
     "components",
     "effective_n_wilson",
+    "entropy",
     "fill_additive",
+    "fleiss_kappa",
     "flip_rate",
     "gwet_ac1",
+    "gwet_ac1_many",
     "half_normal_seed",
     "has_paired_table",
     "holm",
+    "krippendorff_alpha",
     "mcnemar_exact",
     "negative_agreement",
     "newcombe_paired",
