@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from aftertune.stats.rates import t_quantile, z_quantile
+from aftertune.stats.rates import check_level, t_quantile, z_quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ class Coefficient:
         cls, estimate: float, variance: float, *, df: int | None, level: float, n_items: int, method: str
     ) -> "Coefficient":
         """With limits estimate ± quantile·√variance, cut off at −1 and 1; normal where `df` is None."""
-        if not 0 < level < 1:
-            raise ValueError(f"level lies between 0 and 1, got {level}")
+        check_level(level)
         if variance <= 1e-15 or (df is not None and df < 1):
             return cls(estimate, None, None, None, level, n_items, method)
         se = sqrt(variance)
