@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aftertune.stats import JudgeError, judge_error, ppi_mean, rogan_gladen, wilson
+from aftertune.stats import Draws, JudgeError, judge_error, ppi_mean, recipe_arm, rogan_gladen, wilson
 from aftertune.stats.rates import z_quantile
 
 shares = st.floats(0.0, 1.0)
@@ -113,6 +113,28 @@ def test_rogan_gladen_covers(theta, q0, q1):
         low, high = limits(rogan_gladen(p, judge, n=n))
         hits += low <= theta <= high
     assert hits / 4000 > 0.935
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_the_variance_of_a_recipe_carries_its_seeds_into_the_corrected_interval(n_seeds):
+    """Seeds move the true rate by 7 points; the error rates come from 300 + 300 labels."""
+    generator, q0, q1, n_items, reps = np.random.default_rng(1), 0.9, 0.85, 200, 1000
+    hits = {"seeds": 0, "independent": 0}
+    for _ in range(reps):
+        rates = np.clip(generator.normal(0.3, 0.07, (n_seeds, 1)) + np.zeros(n_items), 0, 1)
+        events = generator.random((n_seeds, n_items)) < rates
+        called = np.where(events, generator.random(events.shape) < q1, generator.random(events.shape) > q0)
+        judge = JudgeError(generator.binomial(300, q0) / 300, generator.binomial(300, q1) / 300, 300, 300)
+        arm = recipe_arm(Draws.of(called.astype(float)), "benchmark")
+        variance = (arm.half_width(0.95) / z_quantile(0.95)) ** 2
+        for name, result in (
+            ("seeds", rogan_gladen(arm.estimate, judge, variance=variance)),
+            ("independent", rogan_gladen(arm.estimate, judge, n=called.size)),
+        ):
+            hits[name] += result.ci_low <= 0.3 <= result.ci_high
+    assert hits["seeds"] / reps > 0.93
+    assert hits["independent"] / reps < 0.85
 
 
 @pytest.mark.parametrize(
