@@ -63,7 +63,7 @@ def test_the_page_has_the_table_of_the_simulated_cells():
 @pytest.mark.parametrize("cell", [Cell(5, 50, 0.04, 0.2, 1), Cell(5, 50, 0.08, 0.45, 1)], ids=str)
 def test_the_simulated_seeds_have_the_rate_and_the_spread_of_the_cell(cell):
     generator = stream(1, "spread", str(cell))
-    seeds = replace(cell, n_seeds=2000)
+    seeds = replace(cell, n_seeds=2000, n_items=2000)
     rates = recipe(generator, seeds, generator.normal(0, ITEM_SD, 2000)).means_sp.mean(axis=1)
     assert rates.mean() == pytest.approx(cell.rate, abs=0.015)
     binomial = cell.rate * (1 - cell.rate) / 2000

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from aftertune.stats import effective_n_wilson, wilson
+from aftertune.stats import clopper_pearson, effective_n_wilson, wilson
 from aftertune.stats.rates import score_limits, t_quantile, two_part_limits, z_quantile
 
 
@@ -86,3 +87,42 @@ def test_impossible_counts_are_refused():
         wilson(3, 2)
     with pytest.raises(ValueError, match=r"p=0\.0"):
         effective_n_wilson(0.0, variance=0.1, half_width=0.1, level=0.95)
+
+
+@pytest.mark.parametrize(("n_events", "n", "low", "high"), [(81, 263, 0.2527, 0.3676), (0, 20, 0.0, 0.1684)])
+def test_clopper_pearson_gives_newcombes_published_limits(n_events, n, low, high):
+    # Newcombe 1998, Statist. Med. 17:857, table I, method 5.
+    result = clopper_pearson(n_events, n)
+    assert (result.ci_low, result.ci_high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@given(
+    st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
+def test_clopper_pearson_equals_statsmodels_and_solves_its_tails(table, level):
+    n_events, n = table
+    result = clopper_pearson(n_events, n, level=level)
+    assert (result.ci_low, result.ci_high) == pytest.approx(
+        proportion_confint(n_events, n, alpha=1 - level, method="beta"), abs=1e-9
+    )
+    if n_events > 0:
+        assert stats.binom.sf(n_events - 1, n, result.ci_low) == pytest.approx((1 - level) / 2)
+    if n_events < n:
+        assert stats.binom.cdf(n_events, n, result.ci_high) == pytest.approx((1 - level) / 2)
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_clopper_pearson_mirrors_and_holds_the_estimate(table):
+    n_events, n = table
+    result, mirror = clopper_pearson(n_events, n), clopper_pearson(n - n_events, n)
+    assert 0 <= result.ci_low <= result.estimate <= result.ci_high <= 1 and result.ci_high > result.ci_low
+    assert (mirror.ci_low, mirror.ci_high) == pytest.approx((1 - result.ci_high, 1 - result.ci_low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_events", "n"), [(3, 2), (-1, 2), (0, 0), (0.5, 2)])
+def test_clopper_pearson_refuses_impossible_counts(n_events, n):
+    with pytest.raises(ValueError, match=f"got {n_events} of {n}"):
+        clopper_pearson(n_events, n)
+    with pytest.raises(ValueError, match="got 95"):
+        clopper_pearson(1, 2, level=95)

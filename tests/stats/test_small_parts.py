@@ -1,34 +1,13 @@
-"""Bayes at few seeds, consistency, agreement, Holm: each against a second way to the same number."""
+"""Bayes at few seeds, Holm: each against a second way to the same number."""
 
-from itertools import combinations
-
-import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
-from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
-from aftertune.stats import (
-    agreement_table,
-    all_at_k,
-    any_at_k,
-    cohen_kappa,
-    flip_rate,
-    gwet_ac1,
-    half_normal_seed,
-    holm,
-    negative_agreement,
-    pairwise_disagreement,
-    positive_agreement,
-    recipe_arm_of,
-    stability_index,
-    summarize,
-    two_way,
-    unanimous,
-)
+from aftertune.stats import half_normal_seed, holm, recipe_arm_of, two_way
 from aftertune.stats.bayes_seed import seed_sd_posterior
 
 # Benjamini & Hochberg 1995, section 3.2.
@@ -89,96 +68,6 @@ def test_bayes_without_events_is_wilsons_and_a_bad_prior_is_refused():
     )
     with pytest.raises(ValueError, match="positive"):
         half_normal_seed(table, prior_sd=0.0)
-
-
-def events_of(seed, n_items=40, n_repeats=5):
-    generator = np.random.default_rng(seed)
-    return (generator.random((n_items, n_repeats)) < generator.beta(0.5, 0.5, (n_items, 1))).astype(int)
-
-
-def test_consistency_equals_loops_over_pairs():
-    events = events_of(0)
-    whole = summarize(events)
-    pairs = [np.mean([a != b for a, b in combinations(row, 2)]) for row in events]
-    assert whole.pairwise_disagreement == pytest.approx(np.mean(pairs))
-    assert whole.flip_rate == pytest.approx(np.mean([len(set(row)) > 1 for row in events]))
-    assert whole.unanimous == pytest.approx(1 - whole.flip_rate)
-    assert whole.stability_index == pytest.approx(
-        np.mean([max(row.sum(), 5 - row.sum()) / 5 for row in events])
-    )
-    assert whole.any_event == pytest.approx(np.mean(events.any(axis=1)))
-    assert whole.all_event == pytest.approx(np.mean(events.all(axis=1)))
-
-
-@pytest.mark.parametrize("k", [2, 3, 4])
-def test_rescaling_to_k_equals_all_subsets(k):
-    events = events_of(1)
-    harm = events.sum(axis=1)
-    counts = np.stack([5 - harm, harm], axis=1)
-    subsets = [events[:, list(c)] for c in combinations(range(5), k)]
-    assert flip_rate(counts, k=k) == pytest.approx(
-        np.mean([(s.min(axis=1) != s.max(axis=1)).mean() for s in subsets])
-    )
-    assert unanimous(counts, k=k) == pytest.approx(1 - flip_rate(counts, k=k))
-    assert any_at_k(harm, 5, k) == pytest.approx(np.mean([s.any(axis=1).mean() for s in subsets]))
-    assert all_at_k(harm, 5, k) == pytest.approx(np.mean([s.all(axis=1).mean() for s in subsets]))
-
-
-def test_only_pairwise_disagreement_is_free_of_the_number_of_repeats():
-    events = events_of(2, n_items=4000, n_repeats=10)
-    few, many = summarize(events[:, :3]), summarize(events)
-    assert few.pairwise_disagreement == pytest.approx(many.pairwise_disagreement, abs=0.01)
-    assert many.flip_rate > few.flip_rate + 0.05
-    counts = np.array([[3, 0], [2, 1]])
-    assert pairwise_disagreement(counts) == pytest.approx(1 / 3)
-    assert stability_index(counts) == pytest.approx((1 + 2 / 3) / 2)
-
-
-def test_consistency_refuses_one_draw_and_graded_values():
-    with pytest.raises(ValueError, match="at least 2 draws"):
-        summarize([[1], [0]])
-    with pytest.raises(ValueError, match="0 or 1"):
-        summarize([[0.5, 1]])
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_agreement_equals_its_definitions(pairs):
-    a, b = (np.array([pair[j] for pair in pairs], dtype=int) for j in (0, 1))
-    t = agreement_table(a, b)
-    both, neither, n = int((a & b).sum()), int(((1 - a) & (1 - b)).sum()), len(pairs)
-    assert (t.n_both, t.n_neither, t.n) == (both, neither, n)
-    if a.sum() + b.sum():
-        assert positive_agreement(t) == pytest.approx(2 * both / (a.sum() + b.sum()))
-    else:
-        assert positive_agreement(t) is None
-    if a.sum() + b.sum() < 2 * n:
-        assert negative_agreement(t) == pytest.approx(2 * neither / (2 * n - a.sum() - b.sum()))
-    else:
-        assert negative_agreement(t) is None
-    kappa = cohen_kappa(t)
-    if kappa is None:
-        assert len(set(a) | set(b)) == 1
-    else:
-        expected = cohens_kappa([[t.n_neither, t.n_only_b], [t.n_only_a, t.n_both]], return_results=False)
-        assert kappa == pytest.approx(float(expected))
-    pi = (a.mean() + b.mean()) / 2
-    chance = 2 * pi * (1 - pi)
-    assert gwet_ac1(t) == pytest.approx(((a == b).mean() - chance) / (1 - chance))
-
-
-def test_kappa_comes_near_krippendorffs_alpha_on_many_responses():
-    generator = np.random.default_rng(0)
-    a = (generator.random(4000) < 0.3).astype(int)
-    b = np.where(generator.random(4000) < 0.85, a, 1 - a)
-    alpha = krippendorff.alpha(reliability_data=np.stack([a, b]), level_of_measurement="nominal")
-    assert cohen_kappa(agreement_table(a, b)) == pytest.approx(alpha, abs=0.02)
-
-
-def test_no_responses_give_no_agreement_and_graded_ones_are_refused():
-    empty = agreement_table([], [])
-    assert (cohen_kappa(empty), gwet_ac1(empty), positive_agreement(empty)) == (None, None, None)
-    with pytest.raises(ValueError, match="0/1"):
-        agreement_table([0.5], [1])
 
 
 def test_holm_rejects_three_of_benjamini_and_hochbergs_fifteen():

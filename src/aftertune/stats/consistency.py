@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from aftertune.stats.agreement_many import fleiss_kappa
 from aftertune.stats.draws import FloatArray
 
 Counts = npt.NDArray[np.int64]
@@ -16,7 +17,11 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ConsistencySummary:
-    """Measures of one checkpoint on complete items; all but the first depend on the number of repeats."""
+    """Measures of one checkpoint on complete items; only the first and κ are free of the number of repeats.
+
+    `entropy` is in bits. `fleiss_kappa` corrects pairwise agreement for chance over the items' labels; it is
+    None where every draw of every item has the same label.
+    """
 
     n_items: int
     n_repeats: int
@@ -26,6 +31,8 @@ class ConsistencySummary:
     stability_index: float
     any_event: float
     all_event: float
+    entropy: float
+    fleiss_kappa: float | None
 
 
 def summarize(events_pr: npt.ArrayLike) -> ConsistencySummary:
@@ -42,6 +49,7 @@ def summarize(events_pr: npt.ArrayLike) -> ConsistencySummary:
     n = events.shape[1]
     harm = events.sum(axis=1).astype(np.int64)
     counts = np.stack([n - harm, harm], axis=1)
+    kappa = fleiss_kappa(counts)
     return ConsistencySummary(
         n_items=len(counts),
         n_repeats=n,
@@ -51,11 +59,17 @@ def summarize(events_pr: npt.ArrayLike) -> ConsistencySummary:
         stability_index=stability_index(counts),
         any_event=any_at_k(harm, n, n),
         all_event=all_at_k(harm, n, n),
+        entropy=entropy(counts),
+        fleiss_kappa=None if kappa is None else kappa.estimate,
     )
 
 
 def pairwise_disagreement(counts_pc: Counts) -> float:
-    """D = 1 − ΣC(n_c, 2)/C(N, 2), averaged over items with N ≥ 2: its mean does not depend on N."""
+    """D = 1 − ΣC(n_c, 2)/C(N, 2), averaged over items with N ≥ 2: its mean does not depend on N.
+
+    Raises:
+        ValueError: where no item has two draws.
+    """
     n = counts_pc.sum(axis=1)
     kept = n > 1
     if not kept.any():
@@ -67,13 +81,16 @@ def pairwise_disagreement(counts_pc: Counts) -> float:
 def flip_rate(counts_pc: Counts, *, k: int | None = None) -> float:
     """Share of items with more than one label among their draws; with `k`, expected among k of them.
 
-    Rescaled by 1 − ΣC(n_c, k)/C(N, k), hypergeometric draws without replacement.
+    Rescaled by 1 − ΣC(n_c, k)/C(N, k), hypergeometric draws without replacement: a common k makes numbers
+    of items with different N comparable.
+
+    Raises:
+        ValueError: for an item with fewer than 2 draws, or than k, or k < 2: one draw cannot flip.
     """
-    n = counts_pc.sum(axis=1)
+    n = _draws(counts_pc, least=2)
     if k is None:
         return float((counts_pc.max(axis=1) < n).mean())
-    if k < 2 or (n < k).any():
-        raise ValueError(f"k must be between 2 and every item's number of draws, got {k}")
+    _within(k, n, least=2)
     same = _choose(counts_pc, k).sum(axis=1) / _choose(n, k)
     return float((1 - same).mean())
 
@@ -84,18 +101,73 @@ def unanimous(counts_pc: Counts, *, k: int | None = None) -> float:
 
 
 def stability_index(counts_pc: Counts) -> float:
-    """Safety Stability Index (arXiv 2512.12066): mean over items of max n_c/N, the top label's share."""
-    return float((counts_pc.max(axis=1) / counts_pc.sum(axis=1)).mean())
+    """Safety Stability Index (arXiv 2512.12066): mean over items of max n_c/N, the top label's share.
+
+    It depends on N and cannot be rescaled without bias; print N beside it.
+
+    Raises:
+        ValueError: for an item without a draw.
+    """
+    return float((counts_pc.max(axis=1) / _draws(counts_pc, least=1)).mean())
 
 
-def any_at_k(n_events: Counts, n: int, k: int) -> float:
-    """Expected share of items with at least one event in k of n draws: mean of 1 − C(n−c, k)/C(n, k)."""
-    return float((1 - _choose(n - n_events, k) / special.comb(n, k)).mean())
+def entropy(counts_pc: Counts) -> float:
+    """Mean over items of −Σ p log₂ p, p = n_c/N, in bits: 0 for one label, 1 for two labels half each.
+
+    The plug-in estimate, biased downward by about (labels − 1)/(2N ln 2) (Miller 1955): print N beside it.
+
+    Raises:
+        ValueError: for an item without a draw.
+    """
+    p = counts_pc / _draws(counts_pc, least=1)[:, None]
+    return float(special.entr(p).sum(axis=1).mean() / np.log(2))
 
 
-def all_at_k(n_events: Counts, n: int, k: int) -> float:
-    """Expected share of items with k events in k of n draws: mean of C(c, k)/C(n, k)."""
-    return float((_choose(n_events, k) / special.comb(n, k)).mean())
+def any_at_k(n_events: Counts, n: Counts | int, k: int) -> float:
+    """Expected share of items with at least one event in k of n draws: mean of 1 − C(n−c, k)/C(n, k).
+
+    `n` is one number, or one for each item.
+
+    Raises:
+        ValueError: unless 1 ≤ k ≤ every n and 0 ≤ c ≤ n.
+    """
+    draws = _events(n_events, n, k)
+    return float((1 - _choose(draws - n_events, k) / _choose(draws, k)).mean())
+
+
+def all_at_k(n_events: Counts, n: Counts | int, k: int) -> float:
+    """Expected share of items with k events in k of n draws: mean of C(c, k)/C(n, k).
+
+    `n` and errors as in `any_at_k`.
+    """
+    draws = _events(n_events, n, k)
+    return float((_choose(n_events, k) / _choose(draws, k)).mean())
+
+
+def _draws(counts_pc: Counts, *, least: int) -> Counts:
+    """N of each item."""
+    if counts_pc.ndim != 2 or len(counts_pc) == 0:
+        raise ValueError(f"counts are items × labels with at least one item, got {counts_pc.shape}")
+    n = counts_pc.sum(axis=1)
+    if (n < least).any():
+        raise ValueError(f"every item needs at least {least} draw(s), got one with {n.min()}")
+    return n
+
+
+def _events(n_events: Counts, n: Counts | int, k: int) -> Counts:
+    """N of each item, from one number or one each."""
+    draws = np.broadcast_to(np.asarray(n, dtype=np.int64), n_events.shape)
+    if len(n_events) == 0 or ((n_events < 0) | (n_events > draws)).any():
+        raise ValueError("events are counted among an item's draws, 0 ≤ c ≤ n, for at least one item")
+    _within(k, draws, least=1)
+    return draws
+
+
+def _within(k: int, n: Counts, *, least: int) -> None:
+    if k < least or (n < k).any():
+        raise ValueError(
+            f"k must be between {least} and every item's number of draws ({n.min()} at the fewest), got {k}"
+        )
 
 
 def _choose(n: Counts, k: int) -> FloatArray:
