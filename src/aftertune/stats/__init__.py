@@ -34,7 +34,7 @@ from aftertune.stats.consistency import (
 )
 from aftertune.stats.crossed import Component, TwoWay, components, fill_additive, two_way
 from aftertune.stats.draws import BoolArray, Draws, FloatArray
-from aftertune.stats.multiplicity import holm
+from aftertune.stats.multiplicity import benjamini_hochberg, holm
 from aftertune.stats.rates import RateInterval, effective_n_wilson, t_quantile, wilson
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "agreement_table",
     "all_at_k",
     "any_at_k",
+    "benjamini_hochberg",
     "checkpoint_arm",
     "cohen_kappa",
     "components",
