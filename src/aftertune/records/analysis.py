@@ -221,7 +221,8 @@ class SignAgreement(_Frozen):
 class Control(Cell):
     """An A/A contrast: one recipe's seeds in two halves, which can differ by chance alone (benchmark target).
 
-    `p_adjusted` is Holm's over all controls of the analysis; `null` says whether it is above 1 − level.
+    `p_adjusted` is Holm's over all controls of the analysis; `passed` says that it is above 1 − level, as it
+    should be.
     """
 
     first: tuple[int, ...]  # seeds
@@ -233,7 +234,7 @@ class Control(Cell):
     p_value: float | None
     p_adjusted: float | None
     method: str
-    null: bool
+    passed: bool
 
 
 class Flip(Cell):

@@ -7,11 +7,23 @@ from aftertune.report.select import Headline, find, headline, main_differences, 
 _MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS = 4, 14, 2
 
 
-def summary(analysis: Analysis) -> str:
-    """The primary contrast's verdict and a small table of rates, in plain text of at most 30 lines."""
+def summary(analysis: Analysis, *, in_full: bool = False) -> str:
+    """The primary contrast's verdict and a small table of rates, in plain text of at most 30 lines.
+
+    Args:
+        analysis: what is told.
+        in_full: for an analysis without a report: first the design that was found and what its intervals
+            cover, and last the warnings in full, however many lines that takes.
+    """
     head = headline(analysis)
     if head is None:
-        return f"{words.visible(analysis.study)}: the analysis holds no rates."
+        found = f"{words.visible(analysis.study)}: the analysis holds no rates."
+    else:
+        found = _short(analysis, head, in_full=in_full)
+    return "\n".join([*_design(analysis), found, *_warnings(analysis)]) if in_full else found
+
+
+def _short(analysis: Analysis, head: Headline, *, in_full: bool) -> str:
     where = f"{head.task}, {head.decoding}, for {words.TARGETS[head.target]}"
     lines = [words.visible(f"{analysis.study}: {words.metric_title(head)}, {where}")]
     contrasts = main_differences(analysis, head)
@@ -23,8 +35,29 @@ def summary(analysis: Analysis) -> str:
     if not contrasts:
         lines.append("  no contrast: there is no tuned model beside a reference")
     found = len(analysis.warnings)
-    end = f"{words.count(found, 'warning')}: see the report." if found else "No warnings."
+    where = "" if in_full else " see the report."
+    end = f"{words.count(found, 'warning')}:{where}" if found else "No warnings."
     return "\n".join([*lines, "", *_rates(analysis, head), "", end])
+
+
+def _design(analysis: Analysis) -> list[str]:
+    """The design in words, each model's, and which settings nobody had fixed before."""
+    lines: list[str] = []
+    if analysis.design is not None:
+        lines.append(f"Design found: {analysis.design.text}")
+        for m in analysis.design.models:
+            more = f" and {len(m.where) - 1} more" if len(m.where) > 1 else ""
+            lines.append(f"  {m.model} ({''.join(m.where[:1])}{more}): {m.text}")
+    if analysis.post_hoc:
+        lines.append(f"Post hoc, given with the analysis: {words.listed(analysis.post_hoc)}")
+    return [*(words.visible(line) for line in lines), ""] if lines else []
+
+
+def _warnings(analysis: Analysis) -> list[str]:
+    return [
+        words.visible(f"  {w.code}: {f'{w.where}: ' if w.where else ''}{w.text}\n    → {w.remedy}")
+        for w in analysis.warnings
+    ]
 
 
 def _rates(analysis: Analysis, head: Headline) -> list[str]:

@@ -53,7 +53,7 @@ def control_warnings(controls: list[Control]) -> list[Warning]:
             where=f"{c.model} · {c.task} · {c.decoding} · {c.judge} · {c.metric}",
         )
         for c in controls
-        if not c.null
+        if not c.passed
     ]
 
 
@@ -96,7 +96,7 @@ def _control(halves: Halves, p_value: float | None, p_adjusted: float | None, se
         p_value=p_value,
         p_adjusted=p_adjusted,
         method=c.method,
-        null=p_adjusted is None or p_adjusted > 1 - settings.level,
+        passed=p_adjusted is None or p_adjusted > 1 - settings.level,
     )
 
 
