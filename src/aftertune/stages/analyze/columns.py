@@ -50,10 +50,8 @@ def renamed(frame: pl.DataFrame, spec: TableSpec, source: str) -> tuple[pl.DataF
     ignored = [*unknown, *shadowed]
     warnings: list[Warning] = []
     if ignored:
-        text = f"the column{'s' * (len(ignored) > 1)} {', '.join(ignored)} of the table were not used"
-        remedy = (
-            "nothing, unless one of them is a seed, a repeat, a task or a judge: then map it with columns"
-        )
+        text = f"the table's columns {', '.join(ignored)} were not used"
+        remedy = "if one of them is a seed, a repeat, a task or a judge, say so: --column seed=NAME"
         warnings.append(Warning(code="columns_ignored", text=text, remedy=remedy))
     return frame.drop(unknown), warnings
 

@@ -196,25 +196,34 @@ def _numbers(
     column = frame[name]
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
-        # 1.0 is how other tools write an integer column that has holes.
-        cast = column.cast(pl.Float64, strict=False)
-    elif column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null:
-        cast = column.cast(pl.Float64)
-    else:
+    elif not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
         )
+    cast = _whole(column) if kind == pl.Int64 else column.cast(pl.Float64, strict=False)
     wrong = cast.is_null() & column.is_not_null()
-    if kind == pl.Int64:
-        wrong = wrong | (cast.is_not_null() & ((cast != cast.round()) | cast.is_nan() | cast.is_infinite()))
     if wrong.any():
         row = int(wrong.arg_true()[0])
-        what = "whole numbers" if kind == pl.Int64 else "numbers"
+        what = "whole numbers below 2^63" if kind == pl.Int64 else "numbers"
         raise DataError(
             f"{source}: column {name!r} holds {column[row]!r} in row {row + 1}; it takes {what}",
             "write a number, or leave it empty where there is none",
         )
-    return cast.cast(kind).alias(name)
+    return cast.alias(name)
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    """Whole numbers, null where there is none; those of 64 bits, such as hashes, stay as they are."""
+    if column.dtype.is_integer() or column.dtype in (pl.Boolean, pl.Null):
+        return column.cast(pl.Int64, strict=False)
+    # 1.0 is how other tools write an integer column that has holes; beyond 2^53 a float has lost digits.
+    number = column.cast(pl.Float64, strict=False)
+    whole = (number == number.round()) & (number.abs() < 2**53)
+    found = number.set(~whole.fill_null(False), None).cast(pl.Int64)
+    if column.dtype != pl.String:
+        return found
+    exact = column.cast(pl.Int64, strict=False)
+    return exact.zip_with(exact.is_not_null(), found)
 
 
 def _check_values(frame: pl.DataFrame, source: str) -> None:
