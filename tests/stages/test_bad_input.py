@@ -86,7 +86,7 @@ def test_a_file_that_is_no_table_is_refused(command, name):
         (("--level", "nan"), "level"),
         (("--margin", "0"), "margin: expected more than 0.0, got 0.0"),
         (("--max-missing", "1"), "max_missing: expected less than 1.0"),
-        (("--margin", "five"), "to parse string as a number"),
+        (("--margin", "five"), "parse string as a number"),
         (("--primary", "metric"), "--primary holds 'metric'"),
         (("--primary", "metric=harmful_rate,target=both"), "primary.target: expected 'benchmark' or"),
         (("--primary", "metric=x"), "the primary contrast's metric is 'x'"),

@@ -196,7 +196,7 @@ def _numbers(
     column = frame[name]
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
-    elif not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+    elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
         )
@@ -214,7 +214,7 @@ def _numbers(
 
 def _whole(column: pl.Series) -> pl.Series:
     """Whole numbers, null where there is none; those of 64 bits, such as hashes, stay as they are."""
-    if column.dtype.is_integer() or column.dtype in (pl.Boolean, pl.Null):
+    if column.dtype.is_integer() or column.dtype == pl.Boolean or column.dtype == pl.Null:
         return column.cast(pl.Int64, strict=False)
     # 1.0 is how other tools write an integer column that has holes; beyond 2^53 a float has lost digits.
     number = column.cast(pl.Float64, strict=False)
