@@ -123,6 +123,7 @@ def test_a_table_is_told_by_design_cover_and_warnings(command):
     assert "chat (unnamed · unnamed · unnamed): a recipe over 2 seeds, 4 items, 1 draw of each" in out
     assert "covers seed and repeat and leaves out item, judge and decoding" in out
     assert "Post hoc, given with the analysis: margin" in out
+    assert "a difference, for these items: covers seed and repeat and leaves out item" in out
     assert "columns_ignored: the table's columns note were not used" in out
     assert "few_seeds: chat: chat has 2 seeds" in out and "    → " in out
     assert found["post_hoc"] == ["margin"] and found["margin"] == 0.1
@@ -151,10 +152,45 @@ def test_a_repeat_that_is_unique_per_row_is_numbered_anew_and_named(command):
     cells = [line.split(",") for line in lines[1:]]
     text = HEADER + "".join(f"{m},{s},{i},{n},{v}\n" for n, (m, s, i, _, v) in enumerate(cells))
     _, out, _, found = command(text)
-    assert "column 'repeat' holds another number for every response (0 to 89 in 90 rows)" in out
+    assert "column 'repeat' holds another number for every response, or nearly so (0 to 89 in 90 rows)" in out
     assert "repeat_renumbered" in codes(found)
     plain = command(rows(n_items=30))[3]
     assert found["rates"] == plain["rates"] and "repeat_renumbered" not in codes(plain)
+
+
+def test_decoding_seeds_that_seldom_meet_are_numbered_anew_and_need_no_room():
+    generator = np.random.default_rng(0)
+    n = 3000
+    frame = pl.DataFrame(
+        {
+            "model": ["base"] * n,
+            "item": [k // 3 for k in range(n)],
+            "repeat": generator.integers(0, 100_000, n),  # some of them meet
+            "value": generator.random(n) < 0.5,
+        }
+    ).unique(["item", "repeat"])
+    assert frame["repeat"].n_unique() < frame.height
+    found = analyze(frame)
+    assert (found.rates[0].n_repeats, found.rates[0].n_items) == (3, 1000)
+    assert "repeat_renumbered" in {w.code for w in found.warnings}
+
+
+def test_repeats_with_holes_keep_their_names():
+    frame = pl.DataFrame(
+        {"model": ["a"] * 8, "item": [*"aabbccdd"], "repeat": [0, 1, 0, 2, 1, 2, 0, 1], "value": [0, 1] * 4}
+    )
+    found = analyze(frame)
+    assert "repeat_renumbered" not in {w.code for w in found.warnings}
+    assert found.rates[0].n_repeats == 2
+
+
+def test_an_item_has_one_category():
+    frame = pl.DataFrame(
+        {"model": ["a", "b"], "item": ["x", "x"], "value": [0, 1], "category": ["fraud", "weapons"]}
+    )
+    with pytest.raises(DataError, match="item 'x' has more than one category: fraud, weapons"):
+        analyze(frame)
+    assert analyze(frame.with_columns(pl.Series("category", ["fraud", None]))).rates
 
 
 def test_draws_of_a_single_item_are_not_taken_for_row_numbers():

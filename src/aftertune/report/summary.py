@@ -48,6 +48,10 @@ def _design(analysis: Analysis) -> list[str]:
         for m in analysis.design.models:
             more = f" and {len(m.where) - 1} more" if len(m.where) > 1 else ""
             lines.append(f"  {m.model} ({''.join(m.where[:1])}{more}): {m.text}")
+    kinds = dict.fromkeys((d.target, d.covers, d.leaves_out) for d in analysis.differences if d.covers)
+    for target, covers, leaves_out in kinds:
+        what = f"covers {words.listed(covers)} and leaves out {words.listed(leaves_out)}"
+        lines.append(f"  a difference, for {words.TARGETS[target]}: {what}")
     if analysis.post_hoc:
         lines.append(f"Post hoc, given with the analysis: {words.listed(analysis.post_hoc)}")
     return [*(words.visible(line) for line in lines), ""] if lines else []

@@ -114,6 +114,7 @@ def observations_of(
     _check_words(frame, "construct", [x.value for x in Construct], source)
     _check_status(frame, source)
     _check_one_each(frame, "intent", ["task"], source)
+    _check_one_each(frame.filter(pl.col("category") != "unnamed"), "category", ["task", "item"], source)
     warnings += constant_seed(frame)
     if PROMPT in frame.columns:
         warnings += same_text(frame.select("task", "item", PROMPT).unique())
@@ -269,13 +270,13 @@ def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
 
 
 def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) -> None:
-    several = (
-        frame.group_by(by).agg(pl.col(name).unique().sort()).filter(pl.col(name).list.len() > 1).sort(by)
-    )
+    several = frame.group_by(by).agg(pl.col(name).unique().sort()).filter(pl.col(name).list.len() > 1)
     if not several.is_empty():
+        first = several.sort(by).row(0, named=True)
+        where = ", ".join(f"{key} {first[key]!r}" for key in by)
         raise DataError(
-            f"{source}: task {several[by[0]][0]!r} has more than one {name}: {', '.join(several[name][0])}",
-            f"a task has one {name}: part it into two tasks",
+            f"{source}: {where} has more than one {name}: {', '.join(first[name])}",
+            f"one {by[-1]} has one {name}: part it into two, under two names",
         )
 
 

@@ -19,25 +19,32 @@ def constant_seed(frame: pl.DataFrame) -> list[Warning]:
 
 
 def numbered_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Warning]]:
-    """The frame with draws numbered within each item, where `repeat` never names a draw of two items.
+    """The frame with draws numbered within each item, where `repeat` does not name runs of the whole task.
 
     A row number or a seed of its own for each response says which draws differ, and not which of them belong
-    to one run of the whole task.
+    together: no two items share one, or there are more than twice as many as any item has draws.
     """
-    run = [name for name in _RUN if frame[name].n_unique() > 1]  # grouping by fewer columns is faster
-    draws = frame.select(*run, "repeat", "item").unique()
-    if draws.select(*run, "repeat").n_unique() < draws.height or draws.height == 1:
-        return frame, []
-    if draws.select(*run, "item").n_unique() == draws.select(run or [pl.lit(0)]).n_unique():
+    if frame["repeat"].n_unique() == 1 or not _names_no_runs(frame):
         return frame, []
     low, high = frame["repeat"].min(), frame["repeat"].max()
     text = (
-        f"column 'repeat' holds another number for every response ({low} to {high} in {frame.height} rows), "
-        "so draws were numbered anew within each checkpoint and item"
+        f"column 'repeat' holds another number for every response, or nearly so ({low} to {high} in "
+        f"{frame.height} rows): draws were numbered anew within each checkpoint and item"
     )
     remedy = "number the draws of an item from 0; make sure that no row is a copy of another"
-    numbered = pl.col("repeat").rank("dense").over(*run, "item").cast(pl.Int64) - 1
+    numbered = pl.col("repeat").rank("dense").over(*_RUN, "item").cast(pl.Int64) - 1
     return frame.with_columns(numbered), [Warning(code="repeat_renumbered", text=text, remedy=remedy)]
+
+
+def _names_no_runs(frame: pl.DataFrame) -> bool:
+    run = [name for name in _RUN if frame[name].n_unique() > 1] or ["model"]  # fewer columns group faster
+    draws = frame.select(*run, "repeat", "item").unique()
+    names = draws.group_by(run).agg(pl.col("repeat").n_unique(), pl.col("item").n_unique())
+    if names["item"].max() == 1:
+        return False
+    most = draws.group_by(*run, "item").len().group_by(run).agg(pl.col("len").max())["len"].sum()
+    n_names = int(names["repeat"].sum())
+    return n_names == draws.height or n_names > 2 * most
 
 
 def same_text(prompts: pl.DataFrame) -> list[Warning]:
