@@ -62,7 +62,7 @@ def test_what_was_chosen_after_the_run_is_called_so(analysis: Analysis, tmp_path
 def test_the_full_summary_tells_design_and_warnings(analysis: Analysis):
     short, full = summary(analysis), summary(analysis, in_full=True)
     assert full.startswith(
-        "Design found: grid: 3 models\n  chat (mini-harm · sampled · refusal-rules): a recipe"
+        "Design found: grid: 3 models\n  chat, chat-self (mini-harm · sampled · refusal-rules): a recipe"
     )
     assert short.removesuffix("1 warning: see the report.") in full
     assert "few_seeds: chat, mini-harm, sampled: 5 seeds" in full and "→ Raise `seeds`" in full

@@ -45,9 +45,14 @@ def _design(analysis: Analysis) -> list[str]:
     lines: list[str] = []
     if analysis.design is not None:
         lines.append(f"Design found: {analysis.design.text}")
+        alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for m in analysis.design.models:
-            more = f" and {len(m.where) - 1} more" if len(m.where) > 1 else ""
-            lines.append(f"  {m.model} ({''.join(m.where[:1])}{more}): {m.text}")
+            alike.setdefault((m.text, m.where), []).append(m.model)
+        for (text, where), names in alike.items():
+            more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+            first, *rest = text.split("; ")
+            lines.append(f"  {', '.join(names)} ({''.join(where[:1])}{more}): {first}")
+            lines += [f"    {clause}" for clause in rest]
     kinds = dict.fromkeys((d.target, d.covers, d.leaves_out) for d in analysis.differences if d.covers)
     for target, covers, leaves_out in kinds:
         what = f"covers {words.listed(covers)} and leaves out {words.listed(leaves_out)}"
