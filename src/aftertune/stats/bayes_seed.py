@@ -56,8 +56,7 @@ def half_normal_seed(table: TwoWay, *, prior_sd: float, level: float = 0.95) -> 
         return float((weights * special.erf(h / scales / sqrt(2))).sum()) - level
 
     h = float(optimize.brentq(excess, 0.0, 40 * float(scales.max())))  # type: ignore[arg-type]
-    if arm.v_run > max(table.ms_seed, table.ms_residual or 0.0) / (n_seeds * n_items):
-        h = max(h, z_quantile(level) * sqrt(arm.v_run))
+    h = max(h, z_quantile(level) * sqrt(arm.v_least))
     low, high = score_limits(p, h**2 / (p * (1 - p)))
     return BayesSeed(p, low, high, level, prior_sd, seed_sd, method)
 

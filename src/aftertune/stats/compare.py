@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log, sqrt
+from typing import Self, cast
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
-from aftertune.stats.arms import Arm, Target, checkpoint_arm, recipe_arm
+from aftertune.stats.arms import Arm, SeedPart, Target, checkpoint_arm, recipe_arm
 from aftertune.stats.draws import Draws
 from aftertune.stats.rates import t_quantile, wilson, z_quantile
 
 MARGIN_LEVEL = 0.90  # two-sided: each limit is a one-sided 95% bound
+_WELCH_SHARE = 0.8
 _SMALLEST_P = 1e-9  # the inversion looks no further; it is reported in place of anything smaller
 
 
@@ -154,6 +157,11 @@ def non_inferiority(contrast: Contrast, *, margin: float, higher_is_worse: bool)
     return contrast.margin_high < margin if higher_is_worse else contrast.margin_low > -margin
 
 
+def equivalence(contrast: Contrast, *, margin: float) -> bool:
+    """Whether the two-sided 90% interval lies within ±margin: two one-sided tests at 5% (Schuirmann 1987)."""
+    return -margin < contrast.margin_low and contrast.margin_high < margin
+
+
 def has_paired_table(model: Draws, reference: Draws) -> bool:
     """Whether `paired_table` can be made."""
     return _one_binary_draw(model) and _one_binary_draw(reference)
@@ -163,29 +171,68 @@ def _one_binary_draw(draws: Draws) -> bool:
     return draws.n_seeds == 1 and bool((draws.counts_sp == 1).all()) and draws.binary
 
 
-def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool) -> Contrast:
-    if a.n_items != b.n_items:
-        raise ValueError(f"both arms need the same items, got {a.n_items} and {b.n_items}")
-    a_bench, b_bench = (_arm(draws, "benchmark", certain) for draws in (a, b))
-    wide_target: Target = "population" if a.n_items > 1 else "benchmark"
-    a_wide, b_wide = (_arm(draws, wide_target, certain) for draws in (a, b))
-    a_arm, b_arm = (a_bench, b_bench) if target == "benchmark" else (a_wide, b_wide)
-    bounded = a_bench.bounded or b_bench.bounded
+@dataclass(frozen=True, eq=False)
+class ArmPair:
+    """Both arms of a − b for both targets; `limits` are those of the difference, at any level."""
 
-    def limits(at: float) -> tuple[float, float]:
-        bench, wide = _mover(a_bench, b_bench, at), _mover(a_wide, b_wide, at)
+    benchmark: tuple[Arm, Arm]
+    population: tuple[Arm, Arm]
+
+    @classmethod
+    def of(cls, a: Draws, b: Draws, *, certain: bool = False) -> Self:
+        """The arms of two models on the same items; a single item is no population, and counts as itself.
+
+        Raises:
+            ValueError: for different numbers of items.
+        """
+        if a.n_items != b.n_items:
+            raise ValueError(f"both arms need the same items, got {a.n_items} and {b.n_items}")
+        wide: Target = "population" if a.n_items > 1 else "benchmark"
+        narrow = _arm(a, "benchmark", certain), _arm(b, "benchmark", certain)
+        return cls(narrow, (_arm(a, wide, certain), _arm(b, wide, certain)))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an arm's own variance is only an upper bound (one draw an item)."""
+        return any(arm.bounded for arm in self.benchmark)
+
+    def limits(self, target: Target, level: float) -> tuple[float, float]:
+        """MOVER's limits; the population's are never narrower, unless the benchmark's are only a bound.
+
+        In that case the population's limits, which hold for these items too, replace the wider bound.
+        """
+        narrow, wide = _mover(*self.benchmark, level), _mover(*self.population, level)
         if target == "population":
-            # Never narrower than the benchmark's, unless that one is only an upper bound.
-            return wide if bounded else (min(bench[0], wide[0]), max(bench[1], wide[1]))
-        return (max(bench[0], wide[0]), min(bench[1], wide[1])) if bounded else bench
+            return wide if self.bounded else (min(narrow[0], wide[0]), max(narrow[1], wide[1]))
+        return (max(narrow[0], wide[0]), min(narrow[1], wide[1])) if self.bounded else narrow
 
-    exact = a_bench.certain and b_bench.certain and target == "benchmark"
-    estimate = a_arm.estimate - b_arm.estimate
-    low, high = limits(level)
-    p = None if exact else _p_value(limits, estimate)
-    method = "no sampling: greedy under exact numerics" if exact else "MOVER of Wilson-form limits"
-    se, margin = _standard_error(a_arm, b_arm), limits(MARGIN_LEVEL)
-    return Contrast(target, estimate, low, high, se, p, level, *margin, MARGIN_LEVEL, method)
+    def variance(self, target: Target) -> float:
+        """Of the difference; the population's counts the items that the arms share, and is no smaller."""
+        one, two = self.benchmark
+        variance = one.variance() + two.variance()
+        if target == "benchmark":
+            return variance
+        a, b = self.population
+        return max(a.variance() + b.variance() - 2 * _covariance(a, b), variance)
+
+
+def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool) -> Contrast:
+    pair = ArmPair.of(a, b, certain=certain)
+    one, two = pair.benchmark if target == "benchmark" else pair.population
+    estimate = one.estimate - two.estimate
+    exact = target == "benchmark" and one.certain and two.certain
+    limits = partial(pair.limits, target)
+    return Contrast(
+        target,
+        estimate,
+        *limits(level),
+        sqrt(pair.variance(target)),
+        None if exact else _p_value(limits, estimate),
+        level,
+        *limits(MARGIN_LEVEL),
+        MARGIN_LEVEL,
+        "no sampling: greedy under exact numerics" if exact else "MOVER of two-part score limits",
+    )
 
 
 def _arm(draws: Draws, target: Target, certain: bool) -> Arm:
@@ -195,17 +242,35 @@ def _arm(draws: Draws, target: Target, certain: bool) -> Arm:
 
 
 def _mover(a: Arm, b: Arm, level: float) -> tuple[float, float]:
-    one, two = a.interval(level), b.interval(level)
+    scale = _seed_scale(a, b, level)
+    one, two = a.interval(level, scale=scale), b.interval(level, scale=scale)
     return square_and_add(
         (one.estimate, one.ci_low, one.ci_high),
         (two.estimate, two.ci_low, two.ci_high),
-        _correlation(a, b, level),
+        _correlation(a, b, level, scale),
     )
 
 
-def _correlation(a: Arm, b: Arm, level: float) -> float:
+def _seed_scale(a: Arm, b: Arm, level: float) -> float:
+    """By how much the squares of the two arms' seed parts shrink, since two recipes have more seeds than one.
+
+    Square-and-add gives each arm its own t, though the sum of two variances has more degrees of freedom than
+    either: with 5 seeds a side it covers .97 to 1.00. Here the sum is a `SeedPart` of its own, with .8 of
+    Welch's (1947) degrees of freedom, but no fewer than the smaller arm's; .8 since Welch's own alarmed in
+    6.7% of comparisons of identical recipes (docs/log.md, 2026-11-25).
+    """
+    if a.seed is None or b.seed is None:
+        return 1.0
+    one, two = a.seed, b.seed
+    welch = (one.known + two.known) ** 2 / (one.known**2 / one.df + two.known**2 / two.df)
+    df = max(_WELCH_SHARE * welch, min(one.df, two.df))
+    both = SeedPart(one.variance + two.variance, one.floor + two.floor, df)
+    return min(both.square(level) / (one.square(level) + two.square(level)), 1.0)
+
+
+def _correlation(a: Arm, b: Arm, level: float, scale: float) -> float:
     """R = t²_{P−1}·cov(item means)/(P·h1·h2); 0 for the benchmark, whose items do not vary."""
-    h1, h2 = a.half_width(level), b.half_width(level)
+    h1, h2 = a.half_width(level, scale=scale), b.half_width(level, scale=scale)
     if a.target == "benchmark" or h1 == 0 or h2 == 0:
         return 0.0
     r = t_quantile(level, a.n_items - 1) ** 2 * _covariance(a, b) / (h1 * h2)
@@ -218,26 +283,17 @@ def _covariance(a: Arm, b: Arm) -> float:
     return float(centred.sum()) / (a.n_items - 1) / a.n_items
 
 
-def _standard_error(a: Arm, b: Arm) -> float:
-    variance = a.variance() + b.variance()
-    if a.target == "population":
-        variance = max(variance - 2 * _covariance(a, b), a.v_least + b.v_least)
-    return sqrt(variance)
-
-
 def _p_value(limits: Limits, estimate: float) -> float:
-    """The largest 1 − level at which the interval still holds 0, by bisection on its logarithm."""
+    """The 1 − level at which the nearer limit reaches 0, found on its logarithm."""
 
-    def holds_zero(p: float) -> bool:
-        low, high = limits(1 - p)
-        return low <= 0 <= high
+    def distance(log_p: float) -> float:
+        low, high = limits(1 - exp(log_p))
+        return low if estimate > 0 else -high
 
     if np.isclose(estimate, 0.0, atol=1e-15):
         return 1.0
-    low, high = log(_SMALLEST_P), 0.0
-    if not holds_zero(exp(low)):
+    # At level 0 the interval is the estimate itself, and its distance from 0 is positive.
+    if distance(log(_SMALLEST_P)) > 0:
         return _SMALLEST_P
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds_zero(exp(middle)) else (low, middle)
-    return exp(high)
+    root = cast(float, optimize.brentq(distance, log(_SMALLEST_P), -1e-9, xtol=1e-6))
+    return exp(root)
