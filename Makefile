@@ -26,7 +26,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_house.py
 
-# A million observations analysed, and the two-way layout against a mixed model; minutes, most of them the latter's.
+# A million observations analysed, and the two-way layout against a mixed model; half a minute.
 bench-stats: $(VENV)/installed
 	OMP_NUM_THREADS=2 $(BIN)/python scripts/bench_stats.py
 

@@ -66,3 +66,5 @@ def test_the_full_summary_tells_design_and_warnings(analysis: Analysis):
     )
     assert short.removesuffix("1 warning: see the report.") in full
     assert "few_seeds: chat, mini-harm, sampled: 5 seeds" in full and "→ Raise `seeds`" in full
+    many = analysis.model_copy(update={"warnings": analysis.warnings * 5})
+    assert "  … 2 more of few_seeds in analysis.json\n    → Raise" in summary(many, in_full=True)

@@ -4,7 +4,7 @@ from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
 from aftertune.report.select import Headline, find, headline, main_differences, models, panels
 
-_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS = 4, 14, 2
+_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE = 4, 14, 2, 3
 
 
 def summary(analysis: Analysis, *, in_full: bool = False) -> str:
@@ -63,10 +63,18 @@ def _design(analysis: Analysis) -> list[str]:
 
 
 def _warnings(analysis: Analysis) -> list[str]:
-    return [
-        words.visible(f"  {w.code}: {f'{w.where}: ' if w.where else ''}{w.text}\n    → {w.remedy}")
-        for w in analysis.warnings
-    ]
+    """Each kind with its remedy; of many alike the first ones."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for w in analysis.warnings:
+        place = f"{w.where}: " if w.where else ""
+        alike.setdefault((w.code, w.remedy), []).append(f"  {w.code}: {place}{w.text}")
+    lines: list[str] = []
+    for (code, remedy), found in alike.items():
+        lines += found[:_MOST_ALIKE]
+        if len(found) > _MOST_ALIKE:
+            lines.append(f"  … {len(found) - _MOST_ALIKE} more of {code} in analysis.json")
+        lines.append(f"    → {remedy}")
+    return [words.visible(line) for line in lines]
 
 
 def _rates(analysis: Analysis, head: Headline) -> list[str]:
