@@ -214,9 +214,12 @@ def test_seeds_of_64_bits_stay_apart(command):
 
 
 def test_names_of_another_kind_are_refused():
-    frame = pl.DataFrame({"model": [["a"]], "item": ["i"], "value": [1.0]})
-    with pytest.raises(DataError, match="column 'model' holds List"):
-        analyze(frame)
+    good = {"model": ["a"], "item": ["i"], "value": [1.0], "prompt": [3]}
+    assert analyze(pl.DataFrame(good)).rates
+    for name in ("model", "judge", "prompt"):
+        frame = pl.DataFrame(good | {name: [{"text": ["a"]}]})
+        with pytest.raises(DataError, match=f"column '{name}' holds Struct"):
+            analyze(frame)
 
 
 VALUES = {

@@ -117,7 +117,8 @@ def observations_of(
     _check_one_each(frame.filter(pl.col("category") != "unnamed"), "category", ["task", "item"], source)
     warnings += constant_seed(frame)
     if PROMPT in frame.columns:
-        warnings += same_text(frame.select("task", "item", PROMPT).unique())
+        prompts = frame.select("task", "item", _words(frame, PROMPT, source))
+        warnings += same_text(prompts.unique())
     frame = _coded(frame.select(list(OBSERVATION_COLUMNS)))
     _check_duplicates(frame, source)
     frame, renumbered = numbered_repeats(frame)
@@ -170,12 +171,10 @@ def _said(frame: pl.DataFrame, spec: TableSpec, source: str) -> dict[str, str]:
 
 
 def _words(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
-    try:
-        return frame[name].cast(pl.String)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{source}: column {name!r} holds {frame[name].dtype}, not names", "write text or numbers"
-        ) from error
+    kind = frame[name].dtype
+    if kind.is_nested() or kind == pl.Binary:
+        raise DataError(f"{source}: column {name!r} holds {kind}, not names", "write text or numbers")
+    return frame[name].cast(pl.String)
 
 
 def _coded(frame: pl.DataFrame) -> pl.DataFrame:
