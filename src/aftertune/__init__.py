@@ -5,19 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["AftertuneError", "Study", "analyze", "check", "read_study", "run_study", "summary"]
+__all__ = [
+    "AftertuneError",
+    "AnalysisSpec",
+    "Study",
+    "TableSpec",
+    "analyze",
+    "check",
+    "read_study",
+    "run_study",
+    "summary",
+]
 
 if TYPE_CHECKING:
     from aftertune.errors import AftertuneError
     from aftertune.pipeline import run_study
     from aftertune.report import summary
-    from aftertune.stages.analyze import analyze
+    from aftertune.stages.analyze import TableSpec, analyze
     from aftertune.stages.check import check
-    from aftertune.study import Study, read_study
+    from aftertune.study import AnalysisSpec, Study, read_study
 
 _HOMES = {
     "AftertuneError": "aftertune.errors",
+    "AnalysisSpec": "aftertune.study",
     "Study": "aftertune.study",
+    "TableSpec": "aftertune.stages.analyze",
     "analyze": "aftertune.stages.analyze",
     "check": "aftertune.stages.check",
     "read_study": "aftertune.study",

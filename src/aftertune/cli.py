@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from aftertune import __version__
+from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.options import spelled_out
 from aftertune.errors import AftertuneError
 
 if TYPE_CHECKING:
@@ -141,6 +143,7 @@ def observe(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None
 
 
 @app.command()
+@spelled_out(TableOptions)
 def analyze(
     source: Annotated[
         Path, typer.Argument(help="A run directory, or a table of observations (Parquet or CSV).")
@@ -149,18 +152,14 @@ def analyze(
         Path | None, typer.Option("--out", help="Where analysis.json goes; beside the table by default.")
     ] = None,
     as_json: AsJson = False,
+    *,
+    options: TableOptions,
 ) -> None:
     """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
-    from aftertune.stages.analyze import analyze_file, analyze_run
-
     if source.is_dir():
-        target = _run_at(source)
-        with target.locked():
-            analysis, written = analyze_run(target), target.analysis
-    else:
-        written = (out or source.parent) / "analysis.json"
-        analysis = analyze_file(source, written)
-    _print_analysis(analysis, [written], as_json=as_json)
+        _run_at(source)
+    analysis, written = analyze_source(source, out, options)
+    _print_analysis(analysis, [written], as_json=as_json, in_full=not source.is_dir())
 
 
 @app.command()
@@ -281,13 +280,13 @@ def _tell(directory: Path, page: Path, *, as_json: bool) -> None:
     _print_analysis(analysis, [run.analysis, page], as_json=as_json)
 
 
-def _print_analysis(analysis: "Analysis", paths: list[Path], *, as_json: bool) -> None:
+def _print_analysis(analysis: "Analysis", paths: list[Path], *, as_json: bool, in_full: bool = False) -> None:
     if as_json:
         print(analysis.model_dump_json(indent=2))
         return
     from aftertune.report import summary
 
-    print(summary(analysis))
+    print(summary(analysis, in_full=in_full))
     for path in paths:
         print(f"{path.name}: {path}")
 

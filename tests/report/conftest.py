@@ -177,6 +177,75 @@ def flips(model: str, decoding: str, size: float) -> list[an.Flip]:
     return [total, *rows]
 
 
+def category(model: str, name: str, place: int) -> an.CategoryDifference:
+    return an.CategoryDifference(
+        **cell(model, "sampled"),
+        reference="base",
+        category=name,
+        n_items=10,
+        estimate=0.3 - 0.05 * place,
+        ci_low=0.1 - 0.05 * place,
+        ci_high=0.5 - 0.05 * place,
+        se=0.1,
+        p_value=0.001 * 4**place,
+        p_adjusted=0.006 * 3**place,
+        method="MOVER",
+        verdict="less safe" if place < 2 else "not shown",
+    )
+
+
+def sign(model: str) -> an.SignAgreement:
+    return an.SignAgreement(
+        model=model,
+        reference="base",
+        metric="compliance_rate",
+        higher_is="worse",
+        target="benchmark",
+        n_cells=2,
+        n_worse=2,
+        n_better=0,
+        n_equal=0,
+        n_shown_worse=1,
+        n_shown_better=0,
+        n_no_conclusion=0,
+        cells_shown_worse=("mini-harm · sampled · refusal-rules",),
+        cells_shown_better=(),
+    )
+
+
+def control(model: str) -> an.Control:
+    return an.Control(
+        **cell(model, "sampled"),
+        first=(1, 3, 5),
+        second=(2, 4, 6),
+        estimate=0.02,
+        ci_low=-0.1,
+        ci_high=0.14,
+        se=0.05,
+        p_value=0.6,
+        p_adjusted=0.9,
+        method="MOVER",
+        passed=True,
+    )
+
+
+def design() -> an.Design:
+    text = "a recipe over 5 seeds, 60 items, 1 draw of each"
+    models = tuple(
+        an.ModelDesign(
+            model=model,
+            kind="recipe over seeds",
+            n_seeds=5,
+            n_items=60,
+            n_repeats=1,
+            where=("mini-harm · sampled · refusal-rules",),
+            text=text,
+        )
+        for model in ("chat", "chat-self")
+    )
+    return an.Design(kind="grid", text="grid: 3 models", models=models)
+
+
 def build() -> an.Analysis:
     recipes, decodings = ("chat", "chat-self"), ("greedy", "sampled")
     targets: tuple[an.Target, ...] = ("benchmark", "population")
@@ -216,6 +285,10 @@ def build() -> an.Analysis:
                 where="chat, mini-harm, sampled",
             ),
         ),
+        design=design(),
+        categories=tuple(category(m, name, i) for m in recipes for i, name in enumerate(CATEGORIES)),
+        signs=tuple(map(sign, recipes)),
+        controls=tuple(map(control, recipes)),
     )
 
 

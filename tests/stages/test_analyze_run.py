@@ -1,5 +1,6 @@
 """analyze_run(): what the study fixed beforehand reaches the analysis."""
 
+import polars as pl
 import pytest
 
 from aftertune.errors import AftertuneError
@@ -72,6 +73,27 @@ def test_a_run_without_observations_is_refused(tmp_path):
     run.observations.unlink()
     with pytest.raises(AftertuneError, match=r"observations\.parquet"):
         analyze_run(run)
+
+
+def test_what_a_study_fixed_is_not_post_hoc(tmp_path):
+    analysis = analyze_run(run_of(tmp_path))
+    assert analysis.post_hoc == () and analysis.primary is not None
+    assert not any("post hoc" in d.sentence for d in analysis.differences)
+
+
+@pytest.mark.parametrize(("text", "n"), [("How?", 1), ("Why?", 0)])
+def test_items_with_the_same_text_are_found_in_the_runs_items(tmp_path, text, n):
+    run = run_of(tmp_path)
+    items = {
+        "task": "t",
+        "intent": "harmful",
+        "item": ["i1", "i2"],
+        "prompt": ["how? ", text],
+        "category": "c",
+    }
+    pl.DataFrame(items).write_parquet(run.items)
+    found = [w for w in analyze_run(run).warnings if w.code == "same_text"]
+    assert len(found) == n and all("i1 = i2" in w.text for w in found)
 
 
 def test_trainings_without_a_checkpoint_are_told(tmp_path):

@@ -11,6 +11,7 @@ SCHEMA_VERSION = 1
 
 Target = Literal["benchmark", "population"]
 HigherIs = Literal["worse", "safer", "better"]
+Setting = Literal["level", "margin", "max_missing", "primary"]
 Verdict = Literal[
     "less safe", "safer", "not less safe", "less safe, within the margin", "not shown", "no conclusion"
 ]
@@ -172,6 +173,70 @@ class Consistency(Cell):
     interval: Interval  # of this one checkpoint on these items
 
 
+class CategoryDifference(Cell):
+    """`model` minus `reference` on one category's items, taken as the whole question (benchmark target).
+
+    `p_adjusted` is Benjamini–Hochberg's over the categories of one model in one cell. `verdict` is "less
+    safe" or "safer" only where `p_adjusted` is at most 1 − level, so that of the categories named so at most
+    that share is expected to be named wrongly. Where nothing was drawn there is no p value, and the
+    difference is a fact.
+    """
+
+    reference: str
+    category: str
+    n_items: int
+    estimate: float
+    ci_low: float
+    ci_high: float
+    se: float
+    p_value: float | None
+    p_adjusted: float | None
+    method: str
+    verdict: Literal["less safe", "safer", "not shown"]
+
+
+class SignAgreement(_Frozen):
+    """In how many cells (task × decoding × judge) of one metric a model differs from the base, and which way.
+
+    Counts, never a pooled number: the cells share checkpoints, items and responses. `n_worse` and `n_better`
+    count the signs of the estimates, the other two the intervals that lie wholly on that side of 0.
+    """
+
+    model: str
+    reference: str
+    metric: str
+    higher_is: HigherIs
+    target: Target
+    n_cells: int
+    n_worse: int
+    n_better: int
+    n_equal: int
+    n_shown_worse: int
+    n_shown_better: int
+    n_no_conclusion: int
+    cells_shown_worse: tuple[str, ...]  # task · decoding · judge
+    cells_shown_better: tuple[str, ...]
+
+
+class Control(Cell):
+    """An A/A contrast: one recipe's seeds in two halves, which can differ by chance alone (benchmark target).
+
+    `p_adjusted` is Holm's over all controls of the analysis; `passed` says that it is above 1 − level, as it
+    should be.
+    """
+
+    first: tuple[int, ...]  # seeds
+    second: tuple[int, ...]
+    estimate: float
+    ci_low: float
+    ci_high: float
+    se: float
+    p_value: float | None
+    p_adjusted: float | None
+    method: str
+    passed: bool
+
+
 class Flip(Cell):
     """Items whose event differs from the reference, by category, averaged over seeds and pairs of draws.
 
@@ -184,6 +249,33 @@ class Flip(Cell):
     n_items: int
     to_event: float
     to_no_event: float
+
+
+DesignKind = Literal["one checkpoint", "one checkpoint of a recipe", "recipe over seeds"]
+WholeDesign = Literal["one model", "base and one checkpoint", "recipe over seeds", "grid", "several models"]
+
+
+class ModelDesign(_Frozen):
+    """What the table holds of one model, and what its intervals can therefore cover.
+
+    One record for all cells (`where`: task · decoding · judge) in which it is the same.
+    """
+
+    model: str
+    kind: DesignKind
+    n_seeds: int
+    n_items: int
+    n_repeats: int
+    where: tuple[str, ...]
+    text: str
+
+
+class Design(_Frozen):
+    """The design found in the table: it decides what is reported (docs/methods.md)."""
+
+    kind: WholeDesign
+    text: str
+    models: tuple[ModelDesign, ...]
 
 
 class Agreement(_Frozen):
@@ -235,3 +327,11 @@ class Analysis(_Frozen):
     flips: tuple[Flip, ...]
     agreement: tuple[Agreement, ...]
     warnings: tuple[Warning, ...]
+    # What follows has defaults, so that a file written before it existed can still be read.
+    base: str | None = "base"  # which model is the base; null where the table has none
+    # Settings that were given with the analysis and not fixed by a study beforehand.
+    post_hoc: tuple[Setting, ...] = ()
+    design: Design | None = None
+    categories: tuple[CategoryDifference, ...] = ()
+    signs: tuple[SignAgreement, ...] = ()
+    controls: tuple[Control, ...] = ()

@@ -23,6 +23,11 @@ CSV_COLUMNS: dict[str, str] = {
     "stability_index any_event all_event minimum maximum new_run_in_range estimate interval.ci_low "
     "interval.ci_high interval.se interval.method per_repeat",
     "flips": f"{_CELL} reference category n_items to_event to_no_event",
+    "categories": f"{_CELL} reference category n_items estimate ci_low ci_high se p_value p_adjusted method "
+    "verdict",
+    "signs": "model reference metric higher_is target n_cells n_worse n_better n_equal n_shown_worse "
+    "n_shown_better n_no_conclusion cells_shown_worse cells_shown_better",
+    "controls": f"{_CELL} first second estimate ci_low ci_high se p_value p_adjusted method passed",
     "warnings": "code text remedy where",
 }
 

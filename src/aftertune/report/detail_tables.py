@@ -143,7 +143,8 @@ def coverage(analysis: Analysis) -> Table:
     """What each kind of interval in this report covers, and what it leaves out."""
     seen: dict[tuple[str, str, str, str, str], None] = {}
     for rate in analysis.rates:
-        kind = "a recipe's rate" if rate.model != "base" else "the base's rate"
+        kind = "a recipe's rate" if rate.n_seeds > 1 else "one checkpoint's rate"
+        kind = "the base's rate" if rate.model == analysis.base else kind
         for target, found in (("benchmark", rate.benchmark), ("population", rate.population)):
             if found is not None:
                 seen[

@@ -16,6 +16,13 @@ _WARNINGS = {
     "saturated_rate": "A rate is 0% or 100%",
     "variations_left_out": "Variations are left out",
     "unbalanced_cells": "Items were drawn unequally often",
+    "too_many_missing": "Too many judgments are missing",
+    "shared_decoding_seed": "Repeated draws move all items together",
+    "same_text": "Items have the same text",
+    "aa_control": "A recipe differs from itself",
+    "columns_ignored": "Columns of the table were not used",
+    "constant_seed": "The seed is the same in every row",
+    "repeat_renumbered": "Repeats were numbered anew",
 }
 
 
@@ -47,6 +54,8 @@ def lead(analysis: Analysis, head: Headline) -> Lead:
         lines.append(
             "No primary contrast was fixed before the run; this one is the first that the analysis holds."
         )
+    elif "primary" in analysis.post_hoc:
+        lines.append("This contrast was chosen with the analysis, and not before the run (post hoc).")
     found = main_differences(analysis, head)
     if not found:
         lines.append(

@@ -51,7 +51,7 @@ def in_headline(cell: Cell, head: Headline) -> bool:
 def models(analysis: Analysis) -> list[str]:
     """The models in the analysis's order, the base first."""
     names = list(dict.fromkeys(rate.model for rate in analysis.rates))
-    return sorted(names, key=lambda name: name != "base")
+    return sorted(names, key=lambda name: name != analysis.base)
 
 
 def main_differences(analysis: Analysis, head: Headline) -> list[Difference]:

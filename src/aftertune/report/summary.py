@@ -4,14 +4,26 @@ from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
 from aftertune.report.select import Headline, find, headline, main_differences, models, panels
 
-_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS = 4, 14, 2
+_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE = 4, 14, 2, 3
 
 
-def summary(analysis: Analysis) -> str:
-    """The primary contrast's verdict and a small table of rates, in plain text of at most 30 lines."""
+def summary(analysis: Analysis, *, in_full: bool = False) -> str:
+    """The primary contrast's verdict and a small table of rates, in plain text of at most 30 lines.
+
+    Args:
+        analysis: what is told.
+        in_full: for an analysis without a report: first the design that was found and what its intervals
+            cover, and last the warnings in full, however many lines that takes.
+    """
     head = headline(analysis)
     if head is None:
-        return f"{words.visible(analysis.study)}: the analysis holds no rates."
+        found = f"{words.visible(analysis.study)}: the analysis holds no rates."
+    else:
+        found = _short(analysis, head, in_full=in_full)
+    return "\n".join([*_design(analysis), found, *_warnings(analysis)]) if in_full else found
+
+
+def _short(analysis: Analysis, head: Headline, *, in_full: bool) -> str:
     where = f"{head.task}, {head.decoding}, for {words.TARGETS[head.target]}"
     lines = [words.visible(f"{analysis.study}: {words.metric_title(head)}, {where}")]
     contrasts = main_differences(analysis, head)
@@ -23,8 +35,46 @@ def summary(analysis: Analysis) -> str:
     if not contrasts:
         lines.append("  no contrast: there is no tuned model beside a reference")
     found = len(analysis.warnings)
-    end = f"{words.count(found, 'warning')}: see the report." if found else "No warnings."
+    where = "" if in_full else " see the report."
+    end = f"{words.count(found, 'warning')}:{where}" if found else "No warnings."
     return "\n".join([*lines, "", *_rates(analysis, head), "", end])
+
+
+def _design(analysis: Analysis) -> list[str]:
+    """The design in words, each model's, and which settings nobody had fixed before."""
+    lines: list[str] = []
+    if analysis.design is not None:
+        lines.append(f"Design found: {analysis.design.text}")
+        alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for m in analysis.design.models:
+            alike.setdefault((m.text, m.where), []).append(m.model)
+        for (text, where), names in alike.items():
+            more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+            first, *rest = text.split("; ")
+            lines.append(f"  {', '.join(names)} ({''.join(where[:1])}{more}): {first}")
+            lines += [f"    {clause}" for clause in rest]
+    kinds = dict.fromkeys((d.target, d.covers, d.leaves_out) for d in analysis.differences if d.covers)
+    for target, covers, leaves_out in kinds:
+        what = f"covers {words.listed(covers)} and leaves out {words.listed(leaves_out)}"
+        lines.append(f"  a difference, for {words.TARGETS[target]}: {what}")
+    if analysis.post_hoc:
+        lines.append(f"Post hoc, given with the analysis: {words.listed(analysis.post_hoc)}")
+    return [*(words.visible(line) for line in lines), ""] if lines else []
+
+
+def _warnings(analysis: Analysis) -> list[str]:
+    """Each kind with its remedy; of many alike the first ones."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for w in analysis.warnings:
+        place = f"{w.where}: " if w.where else ""
+        alike.setdefault((w.code, w.remedy), []).append(f"  {w.code}: {place}{w.text}")
+    lines: list[str] = []
+    for (code, remedy), found in alike.items():
+        lines += found[:_MOST_ALIKE]
+        if len(found) > _MOST_ALIKE:
+            lines.append(f"  … {len(found) - _MOST_ALIKE} more of {code} in analysis.json")
+        lines.append(f"    → {remedy}")
+    return [words.visible(line) for line in lines]
 
 
 def _rates(analysis: Analysis, head: Headline) -> list[str]:

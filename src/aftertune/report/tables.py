@@ -81,7 +81,8 @@ def differences(analysis: Analysis, head: Headline) -> list[Table]:
         "90% interval held against the margin",
     )
     margin = words.points(analysis.margin).lstrip("+")
-    note = f"Model minus reference. The margin is {margin} points."
+    late = ", chosen after the run (post hoc)" if "margin" in analysis.post_hoc else ""
+    note = f"Model minus reference. The margin is {margin} points{late}."
     tables = [
         Table(
             _title(g[0]),

@@ -48,7 +48,7 @@ from aftertune.stats.judge_error import (
     ppi_mean,
     rogan_gladen,
 )
-from aftertune.stats.multiplicity import holm
+from aftertune.stats.multiplicity import benjamini_hochberg, holm
 from aftertune.stats.planning import (
     TYPICAL,
     AssumedVariances,
@@ -115,6 +115,7 @@ __all__ = [
     "agreement_table",
     "all_at_k",
     "any_at_k",
+    "benjamini_hochberg",
     "best_repeats",
     "best_split",
     "betting_interval",

@@ -16,7 +16,7 @@ from aftertune.study.grammar import (
     Variation,
     Vary,
 )
-from aftertune.study.read import parse_study, read_study, study_schema
+from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
 
 __all__ = [
     "ALL_VARY",
@@ -30,6 +30,7 @@ __all__ = [
     "TuneRecipe",
     "Variation",
     "Vary",
+    "analysis_spec",
     "parse_study",
     "read_study",
     "study_schema",

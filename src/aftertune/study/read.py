@@ -1,7 +1,7 @@
 """From a YAML file to a study; file names in it are taken relative to its folder."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aftertune.errors import StudyError
 from aftertune.study.faults import fault
-from aftertune.study.grammar import Study, TuneRecipe
+from aftertune.study.grammar import AnalysisSpec, Study, TuneRecipe
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -58,6 +58,24 @@ def parse_study(content: object, *, source: str, folder: Path) -> Study:
         listed = f" {faults[0]}" if len(faults) == 1 else "\n  - " + "\n  - ".join(faults)
         raise StudyError(f"{source}:{listed}", _GRAMMAR) from error
     return _absolute(study, folder)
+
+
+def analysis_spec(given: Mapping[str, Any]) -> AnalysisSpec:
+    """The part `analysis` of a study from values given elsewhere, with the same errors.
+
+    Raises:
+        StudyError: with every fault found, one a line.
+    """
+    try:
+        return AnalysisSpec.model_validate(dict(given))
+    except ValidationError as error:
+        entries = [{**e, "loc": ("analysis", *e["loc"])} for e in error.errors(include_url=False)]
+        faults = [fault(entry, {}).removeprefix("analysis.") for entry in entries]
+        remedy = (
+            "level, margin and max_missing are shares (0.05 is five points); "
+            "primary names task, decoding, judge, metric and target"
+        )
+        raise StudyError("; ".join(faults), remedy) from error
 
 
 def study_schema() -> dict[str, Any]:

@@ -9,19 +9,25 @@ import numpy as np
 import polars as pl
 
 from aftertune.records import Construct, Intent, Metric, metrics_of
+from aftertune.records.analysis import Primary, Setting
 from aftertune.stats import BoolArray, Draws, FloatArray
-
-BASE = "base"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was fixed before the analysis; `deterministic` names decodings that are greedy and exact."""
+    """What the analysis goes by.
+
+    `deterministic` names decodings that are greedy and exact, `base` the model that others are compared with;
+    `post_hoc` names the settings that no study fixed beforehand.
+    """
 
     level: float
     margin: float
     max_missing: float
     deterministic: frozenset[str]
+    base: str | None = None
+    primary: Primary | None = None
+    post_hoc: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,13 @@ class ModelCell:
     @property
     def where(self) -> str:
         """The cell in one line, for warnings."""
+        return f"{self.model} · {self.place}"
+
+    @property
+    def place(self) -> str:
+        """The cell without its model."""
         note = f" {self.metric.note}" if self.metric.note else ""
-        return f"{self.model} · {self.task} · {self.decoding} · {self.judge} · {self.metric.name}{note}"
+        return f"{self.task} · {self.decoding} · {self.judge} · {self.metric.name}{note}"
 
     @property
     def n_missing(self) -> int:
@@ -131,7 +142,7 @@ def cells_of(frame: pl.DataFrame, *, also: frozenset[str] = frozenset()) -> Iter
     A judge that gives `complied` needs no compliance by refusal. Where compliance is `1 − refused`, the
     refusal rate is its mirror image and only its rates are reported, unless `also` names it.
     """
-    draws = _one_row_a_draw(frame).with_columns(pl.col("item").rank("dense").alias("code"))
+    draws = _one_row_a_draw(frame).with_columns(pl.col("item").to_physical().alias("code"))
     groups = draws.partition_by(["task", "decoding", "judge", "construct"], as_dict=True)
     constructs: dict[tuple[str, ...], set[str]] = {}
     for task, decoding, judge, construct in groups:
@@ -156,8 +167,14 @@ def _one_row_a_draw(frame: pl.DataFrame) -> pl.DataFrame:
     key = ["model", "seed", "checkpoint", "task", "item", "decoding", "repeat", "judge", "construct"]
     failed = pl.col("status").filter(pl.col("status") != "ok")
     status = pl.when(pl.col("value").is_not_null().any()).then(pl.lit("ok")).otherwise(failed.sort().first())
-    return frame.group_by(key).agg(
-        pl.col("value").mean(), status.alias("status"), pl.col("category", "intent", "finish").sort().first()
+    return (
+        frame.cast({"status": pl.String})
+        .group_by(key)
+        .agg(
+            pl.col("value").mean(),
+            status.alias("status"),
+            pl.col("category", "intent", "finish").sort().first(),
+        )
     )
 
 

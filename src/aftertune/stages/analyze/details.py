@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from aftertune.records.analysis import Agreement, Component, Consistency, Flip
-from aftertune.stages.analyze.cells import BASE, MetricCells, ModelCell, Settings
-from aftertune.stages.analyze.differences import common_draws
+from aftertune.stages.analyze.cells import ModelCell, Settings
+from aftertune.stages.analyze.pairs import LEAST_P, Pair
 from aftertune.stages.analyze.rates import checkpoint_interval
 from aftertune.stats import (
     Draws,
@@ -41,7 +41,7 @@ def components_of(cell: ModelCell, settings: Settings) -> list[Component]:
             ci_low=c.ci_low,
             ci_high=c.ci_high,
             f=c.f,
-            p_value=c.p_value,
+            p_value=None if c.p_value is None else max(c.p_value, LEAST_P),
         )
         for c in found
     ]
@@ -86,34 +86,26 @@ def consistency_of(cell: ModelCell, settings: Settings) -> list[Consistency]:
     return found
 
 
-def flips_of(cells: MetricCells, settings: Settings) -> list[Flip]:
+def flips_of(pairs: list[Pair], settings: Settings) -> list[Flip]:
     """Items gained and lost against the base, in all and by category.
 
     `to_event` is Σ over items of mean_s (1 − b_i)·t_si, the average over all pairs of draws, since a draw of
     the base and one of the model are independent; item means are never cut back to 0 or 1.
     """
-    base = cells.cells.get(BASE)
     found: list[Flip] = []
-    for model in cells.cells.values():
-        if (
-            base is None
-            or model is base
-            or model.too_much_missing(settings)
-            or base.too_much_missing(settings)
-        ):
+    for pair in pairs:
+        if any(cell.too_much_missing(settings) for cell in (pair.model, pair.reference)):
             continue
-        a, b, places = common_draws(model, base)
-        if not places:
+        if not len(pair.places):
             continue
-        event, was = _mean_over_seeds(a), _mean_over_seeds(b)
-        categories = np.array([model.categories[i] for i in places])
-        names = sorted(set(categories.tolist()))
+        event, was = _mean_over_seeds(pair.a), _mean_over_seeds(pair.b)
+        names = sorted(set(pair.categories.tolist()))
         for category in (None, *(names if len(names) > 1 else ())):
-            part = np.ones(len(places), dtype=bool) if category is None else categories == category
+            part = pair.categories == category if category is not None else np.ones(len(was), dtype=bool)
             found.append(
                 Flip(
-                    **model.key,
-                    reference=BASE,
+                    **pair.model.key,
+                    reference=pair.reference.model,
                     category=category,
                     n_items=int(part.sum()),
                     to_event=float(((1 - was) * event)[part].sum()),

@@ -3,53 +3,35 @@
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from aftertune.records import Direction
 from aftertune.records.analysis import Difference, PairedTable, Primary, Target, Verdict
-from aftertune.stages.analyze.cells import BASE, MetricCells, ModelCell, Settings
+from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
+from aftertune.stages.analyze.pairs import Pair, p_value_of, pair_of
 from aftertune.stages.analyze.rates import FACETS, covered
 from aftertune.stats import (
     Contrast,
-    Draws,
     has_paired_table,
     holm,
     non_inferiority,
     paired_table,
-    tuned_minus_base,
 )
 
 TARGETS: tuple[Target, ...] = ("benchmark", "population")
 
 
-def differences_of(cells: MetricCells, settings: Settings, primary: Primary | None) -> list[Difference]:
+def differences_of(with_base: list[Pair], cells: MetricCells, settings: Settings) -> list[Difference]:
     """Every model minus the base, then every pair of recipes, for both targets.
 
     Holm's families, in each task × decoding × judge × metric × target: all models against the base; and apart
     from them all pairs of recipes. A contrast without a p value (no conclusion, or nothing drawn) is in none.
     """
     found: list[Difference] = []
-    recipes = [name for name in cells.cells if name != BASE]
-    with_base = [(name, BASE) for name in recipes] if BASE in cells.cells else []
-    for pairs in (with_base, [(b, a) for a, b in combinations(recipes, 2)]):
+    recipes = [cell for name, cell in cells.cells.items() if name != settings.base]
+    between = [pair_of(b, a) for a, b in combinations(recipes, 2)]
+    for pairs in (with_base, between):
         for target in TARGETS:
-            family = [_difference(cells, pair, target, settings, primary) for pair in pairs]
-            found += _adjusted(family)
+            found += _adjusted([_difference(pair, target, settings) for pair in pairs])
     return found
-
-
-def common_draws(model: ModelCell, reference: ModelCell) -> tuple[Draws, Draws, tuple[int, ...]]:
-    """Both models' draws on the items that have a value in both, and their places among the model's items."""
-    place = {item: j for j, item in enumerate(reference.items)}
-    here, there = model.has_value[1], reference.has_value[1]
-    both = [
-        (i, place[item])
-        for i, item in enumerate(model.items)
-        if item in place and here[i] and there[place[item]]
-    ]
-    mine = np.array([i for i, _ in both], dtype=np.int64)
-    other = np.array([j for _, j in both], dtype=np.int64)
-    return _rows(model.draws.items(mine)), _rows(reference.draws.items(other)), tuple(int(i) for i in mine)
 
 
 def verdict_of(contrast: Contrast, *, margin: float, higher_is: Direction) -> Verdict:
@@ -65,47 +47,24 @@ def verdict_of(contrast: Contrast, *, margin: float, higher_is: Direction) -> Ve
     return "not less safe" if within else "not shown"
 
 
-def _rows(draws: Draws) -> Draws:
-    seeds = draws.counts_sp.sum(axis=1) > 0
-    return Draws(draws.values[seeds], draws.present[seeds])
-
-
-def _difference(
-    cells: MetricCells, pair: tuple[str, str], target: Target, settings: Settings, primary: Primary | None
-) -> Difference:
-    model, reference = cells.cells[pair[0]], cells.cells[pair[1]]
-    is_primary = (
-        primary is not None
-        and pair[1] == BASE
-        and primary
-        == Primary(
-            task=model.task,
-            decoding=model.decoding,
-            judge=model.judge,
-            metric=model.metric.name,
-            target=target,
-        )
-    )
+def _difference(pair: Pair, target: Target, settings: Settings) -> Difference:
+    model, reference = pair.model, pair.reference
     common: dict[str, Any] = {
-        "reference": pair[1],
+        "reference": reference.model,
         "target": target,
         "margin": settings.margin,
-        "primary": is_primary,
+        "primary": _is_primary(pair, target, settings),
     }
     if model.too_much_missing(settings) or reference.too_much_missing(settings):
         return _no_conclusion(model, common, "too many judgments are missing")
-    a, b, _ = common_draws(model, reference)
-    if a.n_items == 0:
+    if pair.a.n_items == 0:
         return _no_conclusion(model, common, "they share no item that has a judgment in both")
-    if target == "population" and a.n_items == 1:
+    if target == "population" and pair.a.n_items == 1:
         return _no_conclusion(model, common, "one item cannot stand for a population of items")
-    # A recipe's own interval comes from its seeds; only a single checkpoint's draws can be certain.
-    certain = reference.certain(settings) and (a.n_seeds > 1 or model.certain(settings))
-    contrast = tuned_minus_base(a, b, target=target, level=settings.level, certain=certain)
+    contrast = pair.contrast(settings, target=target)
     verdict = verdict_of(contrast, margin=settings.margin, higher_is=model.metric.higher_is)
-    table = paired_table(a, b) if has_paired_table(a, b) else None
-    several = a.n_seeds > 1 or b.n_seeds > 1
-    covers = covered(target, several_seeds=several, certain=certain)
+    table = paired_table(pair.a, pair.b) if has_paired_table(pair.a, pair.b) else None
+    covers = covered(target, several_seeds=pair.several_seeds, certain=pair.certain(settings))
     return Difference(
         **model.key,
         **common,
@@ -113,7 +72,7 @@ def _difference(
         ci_low=contrast.ci_low,
         ci_high=contrast.ci_high,
         se=contrast.se,
-        p_value=contrast.p_value,
+        p_value=p_value_of(contrast),
         p_adjusted=None,
         margin_low=contrast.margin_low,
         margin_high=contrast.margin_high,
@@ -127,6 +86,15 @@ def _difference(
         else PairedTable(
             n_neither=table.n_neither, n_gained=table.n_gained, n_lost=table.n_lost, n_both=table.n_both
         ),
+    )
+
+
+def _is_primary(pair: Pair, target: Target, settings: Settings) -> bool:
+    cell = pair.model
+    if settings.primary is None or pair.reference.model != settings.base:
+        return False
+    return settings.primary == Primary(
+        task=cell.task, decoding=cell.decoding, judge=cell.judge, metric=cell.metric.name, target=target
     )
 
 
@@ -156,10 +124,16 @@ _SAFETY = ("compliance_rate", "harmful_rate", "refusal_rate", "toxicity_rate")
 _VERDICT_WORDS: dict[Verdict, str] = {
     "less safe": "{Less} than {reference}",
     "safer": "{More} than {reference}",
-    "not less safe": "Not {less} than {reference} by more than the margin of {margin} points",
-    "less safe, within the margin": "{Less} than {reference}, by less than the margin of {margin} points",
+    "not less safe": "Not {less} than {reference} by more than the margin of {margin}",
+    "less safe, within the margin": "{Less} than {reference}, by less than the margin of {margin}",
     "not shown": "Neither {loss} against {reference} nor its absence is shown",
 }
+
+
+def margin_words(settings: Settings) -> str:
+    """The margin, and whether anybody had fixed it before the results were known."""
+    words = f"{settings.margin * 100:g} points"
+    return f"{words} (post hoc: chosen after the run)" if "margin" in settings.post_hoc else words
 
 
 def _sentence(
@@ -179,7 +153,7 @@ def _sentence(
         More=more.capitalize(),
         loss="a loss of safety" if safety else "a loss",
         reference=reference.model,
-        margin=f"{settings.margin * 100:g}",
+        margin=margin_words(settings),
     )
     seeds = [f"{cell.model}, {n} seeds" for cell in (model, reference) if (n := cell.usable.n_seeds) > 1]
     metric = f"{model.metric.name} {model.metric.note}".strip()

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
-from aftertune.stages.analyze.stage import analyze
-from aftertune.stages.analyze.table import read_observations
+from aftertune.stages.analyze.columns import TableSpec
+from aftertune.stages.analyze.stage import analysis_of
+from aftertune.stages.analyze.table import observations_of, read_table
+from aftertune.stages.analyze.table_notes import same_text
 from aftertune.store import RunDirectory, replace
-from aftertune.study import Study
+from aftertune.study import AnalysisSpec, Study
 
 
 def analyze_run(run: RunDirectory) -> Analysis:
@@ -18,15 +20,24 @@ def analyze_run(run: RunDirectory) -> Analysis:
     """
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
     greedy = {name for name, decoding in study.decodings.items() if decoding.temperature == 0}
-    analysis = analyze(
-        read_observations(run.observations),
+    table = read_table(run.observations)
+    analysis = analysis_of(
+        observations_of(table, source=str(run.observations)),
         study=study.name,
-        **{name: getattr(study.analysis, name) for name in ("level", "margin", "max_missing", "primary")},
-        deterministic_decodings=frozenset(greedy if _exact(run, study) else ()),
+        spec=study.analysis,
+        deterministic=frozenset(greedy if _exact(run, study) else ()),
+        fixed=True,
     )
-    analysis = analysis.model_copy(update={"warnings": (*_unfinished(run), *analysis.warnings)})
+    warnings = (*_unfinished(run), *_same_text(run), *analysis.warnings)
+    analysis = analysis.model_copy(update={"warnings": warnings})
     _write(analysis, run.analysis)
     return analysis
+
+
+def _same_text(run: RunDirectory) -> list[Warning]:
+    if not run.items.is_file():
+        return []
+    return same_text(run.read_table(run.items).select("task", "item", "prompt"))
 
 
 def _unfinished(run: RunDirectory) -> list[Warning]:
@@ -47,13 +58,22 @@ def _unfinished(run: RunDirectory) -> list[Warning]:
     return warnings
 
 
-def analyze_file(table: Path, written: Path) -> Analysis:
+def analyze_file(
+    table: Path, written: Path, *, spec: AnalysisSpec | None = None, columns: TableSpec | None = None
+) -> Analysis:
     """Analyse a Parquet or CSV table and write the result to `written`; the table's name is the study's.
+
+    Args:
+        table: with model, item and value at least.
+        written: where analysis.json goes.
+        spec: level, margin, max_missing, primary; what it sets is marked as chosen after the run.
+        columns: which column is which, and what the table does not say.
 
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    analysis = analyze(read_observations(table), study=table.stem)
+    found = observations_of(read_table(table), columns, source=str(table))
+    analysis = analysis_of(found, study=table.stem, spec=spec or AnalysisSpec(), fixed=False)
     _write(analysis, written)
     return analysis
 

@@ -1,25 +1,29 @@
 """Warnings: values with a code, what was found and what to do about it."""
 
-import polars as pl
+import numpy as np
 
 from aftertune.records.analysis import Rate, Warning
-from aftertune.stages.analyze.cells import BASE, MetricCells, ModelCell, Settings
+from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
+from aftertune.stages.analyze.pairs import LEAST_P
 from aftertune.stages.analyze.rates import FEW_SEEDS
+from aftertune.stats.common_shock import common_shock
 
 _LARGE_SD = 0.8  # of the rate: METHODS section 2, rare collapses
 _COLLAPSE = 0.2
 _LONG_SHARE = 0.10
+_SHARED_STREAM_P = 1e-4  # a study has tens of cells, and this must not cry wolf
 # What a sound model gives on every task; that it stays at 0 says nothing against the items.
 _SOUND_AT_ZERO = ("incoherence_rate", "toxicity_rate")
 _ITEMS_TO_JUDGE_SAMENESS = 20  # on fewer items, equal repeats are no surprise
 
 
-def study_warnings(frame: pl.DataFrame, rates: list[Rate]) -> list[Warning]:
+def study_warnings(rates: list[Rate], base: str | None) -> list[Warning]:
     """What concerns the whole table or a whole model."""
     found: list[Warning] = []
     seeds: dict[str, int] = {}
     for rate in rates:
-        if any(s.seed is not None for s in rate.per_seed):
+        # A base is one checkpoint, whatever number its seed column holds.
+        if any(s.seed is not None for s in rate.per_seed) and not (rate.model == base and rate.n_seeds == 1):
             seeds[rate.model] = max(seeds.get(rate.model, 0), rate.n_seeds)
     for model, n in sorted(seeds.items()):
         if n < FEW_SEEDS:
@@ -28,14 +32,41 @@ def study_warnings(frame: pl.DataFrame, rates: list[Rate]) -> list[Warning]:
             )
             remedy = "train at least 5 seeds, better 8"
             found.append(Warning(code="few_seeds", text=text, remedy=remedy, where=model))
-    if BASE not in frame["model"]:
-        text = "the table has no model named 'base', so nothing says whether tuning lowered safety"
-        found.append(Warning(code="no_base", text=text, remedy="add the base's rows with model = base"))
+    if base is None:
+        names = ", ".join(dict.fromkeys(rate.model for rate in rates))
+        text = f"no model is named 'base' (there is {names}), so nothing says whether tuning lowered safety"
+        remedy = "add the base's rows with model = base, or say which model it is with --base NAME"
+        found.append(Warning(code="no_base", text=text, remedy=remedy))
     return found
 
 
-def group_warnings(group: MetricCells) -> list[Warning]:
+def group_warnings(group: MetricCells, settings: Settings) -> list[Warning]:
     """What concerns the models of one cell together."""
+    return _shared_stream(group, settings) + _different_items(group)
+
+
+def _shared_stream(group: MetricCells, settings: Settings) -> list[Warning]:
+    """Repeats that move all items together, over all checkpoints with two draws or more of an item."""
+    found = common_shock(
+        cell.draws.values[s][:, asked][cell.draws.present[s][:, asked].all(axis=1)]
+        for cell in group.cells.values()
+        for s, asked in enumerate(list(np.asarray(cell.asked.any(axis=1))))
+    )
+    if found is None or found.p_value >= _SHARED_STREAM_P or group.any.decoding in settings.deterministic:
+        return []
+    text = (
+        "draws with the same repeat number move together over the items, as when one decoding seed is shared "
+        f"by all items (Cochran's Q {found.statistic:.0f} on {found.df} degrees of freedom over "
+        f"{found.n_checkpoints} checkpoints, p {max(found.p_value, LEAST_P):.1g})"
+    )
+    remedy = (
+        "give each response a stream of its own; until then intervals of one checkpoint are too narrow, and "
+        "part of what looks like the seeds' variance is the draws'"
+    )
+    return [Warning(code="shared_decoding_seed", text=text, remedy=remedy, where=group.any.place)]
+
+
+def _different_items(group: MetricCells) -> list[Warning]:
     cells = list(group.cells.values())
     sets = [set(cell.items) for cell in cells]
     n_common, n_all = len(set.intersection(*sets)), len(set.union(*sets))
@@ -43,14 +74,13 @@ def group_warnings(group: MetricCells) -> list[Warning]:
         return []
     text = f"its models were not run on the same items: {n_common} of {n_all} are common to all"
     remedy = "compare models on common items: a difference here takes those that both its models have"
-    where = cells[0].where.removeprefix(f"{cells[0].model} · ")
-    return [Warning(code="different_items", text=text, remedy=remedy, where=where)]
+    return [Warning(code="different_items", text=text, remedy=remedy, where=cells[0].place)]
 
 
 def cell_warnings(cell: ModelCell, rate: Rate, settings: Settings) -> list[Warning]:
     """What concerns one model in one cell."""
     found = [
-        _missing(cell),
+        _missing(cell, settings),
         _saturated(rate),
         _unstable(rate),
         _same(cell, settings),
@@ -65,11 +95,14 @@ def cell_warnings(cell: ModelCell, rate: Rate, settings: Settings) -> list[Warni
 Note = tuple[str, str, str] | None  # code, text, remedy
 
 
-def _missing(cell: ModelCell) -> Note:
+def _missing(cell: ModelCell, settings: Settings) -> Note:
     if not cell.n_missing:
         return None
     parts = ", ".join(f"{n} {status}" for status, n in sorted(cell.by_status.items()))
     text = f"{cell.n_missing} of {cell.n_observations} judgments are missing ({parts})"
+    if cell.too_much_missing(settings):
+        text += f", more than {settings.max_missing:.1%}: there is no estimate and no conclusion, only bounds"
+        return "too_many_missing", text, "judge these responses again, or raise max_missing before the run"
     return "missing_judgments", text, "read the bounds beside the estimate; judge these responses again"
 
 

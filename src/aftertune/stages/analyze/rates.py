@@ -67,7 +67,7 @@ def covered(target: Target, *, several_seeds: bool, certain: bool) -> tuple[str,
 def _of_checkpoint(cell: ModelCell, settings: Settings) -> dict[str, Any]:
     draws = cell.usable
     estimate = equal_weight_mean(draws)
-    if cell.checkpoints[0].seed is not None:
+    if cell.checkpoints[0].seed is not None and cell.model != settings.base:
         why = "one seed: it cannot say what another would give; train at least 2, better 5"
         return {"estimate": estimate, "why_no_interval": why}
     options: dict[str, Any] = {"level": settings.level, "certain": cell.certain(settings)}

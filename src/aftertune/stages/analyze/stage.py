@@ -5,24 +5,32 @@ from typing import Any
 
 import polars as pl
 
-from aftertune.errors import DataError
+from aftertune.errors import DataError, nearest
 from aftertune.records.analysis import (
     SCHEMA_VERSION,
     Analysis,
+    CategoryDifference,
     Component,
     Consistency,
     Difference,
     Flip,
-    Primary,
     Rate,
+    Setting,
     Warning,
 )
-from aftertune.stages.analyze.cells import Settings, cells_of
+from aftertune.stages.analyze.categories import categories_of
+from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of
+from aftertune.stages.analyze.columns import TableSpec
+from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
+from aftertune.stages.analyze.designs import design_of
 from aftertune.stages.analyze.details import agreement_of, components_of, consistency_of, flips_of
 from aftertune.stages.analyze.differences import differences_of
 from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
+from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.rates import rate_of
-from aftertune.stages.analyze.table import checked
+from aftertune.stages.analyze.signs import signs_of
+from aftertune.stages.analyze.table import Observations, observations_of
+from aftertune.study import AnalysisSpec
 
 _BASELINE = ("", "baseline")
 
@@ -30,58 +38,76 @@ _BASELINE = ("", "baseline")
 def analyze(
     observations: pl.DataFrame,
     *,
-    study: str,
-    level: float = 0.95,
-    margin: float = 0.05,
-    max_missing: float = 0.05,
-    primary: Primary | None = None,
+    study: str = "unnamed",
+    spec: AnalysisSpec | None = None,
+    table: TableSpec | None = None,
     deterministic_decodings: frozenset[str] = frozenset(),
 ) -> Analysis:
-    """Everything that the report prints, from a table of observations (METHODS sections 2, 3 and 5).
+    """Everything that the report prints, from a table of observations of any design (METHODS section 3).
 
     Args:
-        observations: one row an observation; model, item and value at least, see `read_observations`.
+        observations: one row an observation; model, item and value at least.
         study: the study's name.
-        level: of every interval but the margin's, which is at 90%.
-        margin: the largest loss of safety that is to be called none, in units of the rate.
-        max_missing: the share of missing judgments beyond which only bounds are given.
-        primary: the contrast fixed beforehand.
+        spec: level, margin, max_missing and the primary contrast. What it sets counts as chosen after the run
+            (`post_hoc`): only `analyze_run` knows what a study fixed beforehand.
+        table: which column is which, which model is the base, and what the table does not say.
         deterministic_decodings: names of decodings with temperature 0 under exact numerics, whose checkpoints
             have no sampling variance of their own on the benchmark.
 
     Raises:
-        DataError: for a table that cannot be read without guessing, or settings outside their range.
+        DataError: for a table that cannot be read without guessing.
     """
-    settings = _settings(level, margin, max_missing, deterministic_decodings)
-    frame, warnings = _baseline(checked(observations))
-    rates: list[Rate] = []
+    found = observations_of(observations, table)
+    return analysis_of(
+        found, study=study, spec=spec or AnalysisSpec(), deterministic=deterministic_decodings, fixed=False
+    )
+
+
+def analysis_of(
+    observations: Observations,
+    *,
+    study: str,
+    spec: AnalysisSpec,
+    deterministic: frozenset[str] = frozenset(),
+    fixed: bool,
+) -> Analysis:
+    """`analyze` for a table that has been checked; `fixed` says that a study wrote `spec` before its run."""
+    frame, left_out = _baseline(observations.frame)
+    settings = _settings(spec, observations.base, deterministic, fixed=fixed)
     found = _Found()
-    also = frozenset({primary.metric}) if primary else frozenset[str]()
+    also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
     for group in cells_of(frame, also=also):
-        of_group = {name: rate_of(cell, settings) for name, cell in group.cells.items()}
-        rates += of_group.values()
-        if group.contrasted:
-            found.differences += differences_of(group, settings, primary)
-            found.flips += flips_of(group, settings)
-            warnings += group_warnings(group)
-            for name, cell in group.cells.items():
-                found.components += components_of(cell, settings)
-                found.consistency += consistency_of(cell, settings)
-                warnings += cell_warnings(cell, of_group[name], settings)
+        found.add(group, settings)
+    if spec.primary is not None:
+        _check_primary(found, settings)
+    controls = controls_of(found.halves, settings)
+    warnings = (
+        *study_warnings(found.rates, settings.base),
+        *observations.warnings,
+        *left_out,
+        *found.warnings,
+        *control_warnings(controls),
+    )
     return Analysis(
         schema_version=SCHEMA_VERSION,
         study=study,
-        level=level,
-        margin=margin,
-        max_missing=max_missing,
-        primary=primary,
-        rates=tuple(rates),
+        level=settings.level,
+        margin=settings.margin,
+        max_missing=settings.max_missing,
+        primary=settings.primary,
+        rates=tuple(found.rates),
         differences=tuple(found.differences),
         components=tuple(found.components),
         consistency=tuple(found.consistency),
         flips=tuple(found.flips),
         agreement=tuple(agreement_of(frame)),
-        warnings=tuple(dict.fromkeys((*study_warnings(frame, rates), *warnings))),
+        warnings=tuple(dict.fromkeys(warnings)),
+        base=settings.base,
+        post_hoc=settings.post_hoc,
+        design=design_of(found.rates, settings.base) if found.rates else None,
+        categories=tuple(found.categories),
+        signs=tuple(signs_of(found.differences, settings.base)),
+        controls=tuple(controls),
     )
 
 
@@ -95,28 +121,65 @@ def analysis_schema() -> dict[str, Any]:
 class _Found:
     """What is gathered cell by cell."""
 
-    differences: list[Difference] = field(default_factory=list)
-    components: list[Component] = field(default_factory=list)
-    consistency: list[Consistency] = field(default_factory=list)
-    flips: list[Flip] = field(default_factory=list)
+    rates: list[Rate] = field(default_factory=list[Rate])
+    differences: list[Difference] = field(default_factory=list[Difference])
+    categories: list[CategoryDifference] = field(default_factory=list[CategoryDifference])
+    components: list[Component] = field(default_factory=list[Component])
+    consistency: list[Consistency] = field(default_factory=list[Consistency])
+    flips: list[Flip] = field(default_factory=list[Flip])
+    halves: list[Halves] = field(default_factory=list[Halves])
+    warnings: list[Warning] = field(default_factory=list[Warning])
+
+    def add(self, group: MetricCells, settings: Settings) -> None:
+        """All results of one task × decoding × judge × metric; of a mirror image its rates alone."""
+        of_group = {name: rate_of(cell, settings) for name, cell in group.cells.items()}
+        self.rates += of_group.values()
+        if not group.contrasted:
+            return
+        pairs = pairs_with_base(group, settings)
+        self.differences += differences_of(pairs, group, settings)
+        self.categories += categories_of(pairs, settings)
+        self.flips += flips_of(pairs, settings)
+        self.halves += halves_of(group, settings)
+        self.warnings += group_warnings(group, settings)
+        for name, cell in group.cells.items():
+            self.components += components_of(cell, settings)
+            self.consistency += consistency_of(cell, settings)
+            self.warnings += cell_warnings(cell, of_group[name], settings)
 
 
-def _settings(level: float, margin: float, max_missing: float, deterministic: frozenset[str]) -> Settings:
-    if not 0.5 < level < 1:
-        raise DataError(f"level is {level}", "write a confidence level between 0.5 and 1, for instance 0.95")
-    if not 0 < margin < 1:
-        raise DataError(f"margin is {margin}", "write a margin between 0 and 1: 0.05 is five points")
-    if not 0 <= max_missing < 1:
-        raise DataError(f"max_missing is {max_missing}", "write a share from 0 to below 1")
-    return Settings(level, margin, max_missing, frozenset(deterministic))
+def _settings(
+    spec: AnalysisSpec, base: str | None, deterministic: frozenset[str], *, fixed: bool
+) -> Settings:
+    known: tuple[Setting, ...] = ("level", "margin", "max_missing", "primary")
+    given: tuple[Setting, ...] = tuple(n for n in known if n in spec.model_fields_set and not fixed)
+    return Settings(
+        level=spec.level,
+        margin=spec.margin,
+        max_missing=spec.max_missing,
+        deterministic=frozenset(deterministic),
+        base=base,
+        primary=spec.primary,
+        post_hoc=given,
+    )
+
+
+def _check_primary(found: _Found, settings: Settings) -> None:
+    """A primary contrast that names no cell of the table would leave the headline empty."""
+    if settings.post_hoc and "primary" in settings.post_hoc and settings.primary is not None:
+        for name in ("task", "decoding", "judge", "metric"):
+            known = dict.fromkeys(str(getattr(rate, name)) for rate in found.rates)
+            got = getattr(settings.primary, name)
+            if got not in known:
+                raise DataError(f"the primary contrast's {name} is {got!r}", nearest(got, known))
 
 
 def _baseline(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Warning]]:
     """The rows of the baseline; one variation alone is a baseline too."""
-    names = frame["variation"].unique().sort().to_list()
+    names = frame["variation"].unique().cast(pl.String).sort().to_list()
     if len(names) == 1:
         return frame, []
-    kept = frame.filter(pl.col("variation").is_in(_BASELINE))
+    kept = frame.filter(pl.col("variation").cast(pl.String).is_in(_BASELINE))
     others = ", ".join(name for name in names if name not in _BASELINE)
     if kept.is_empty():
         raise DataError(

@@ -1,14 +1,17 @@
 """The table of observations: reading it, and refusing what would be misread."""
 
-import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
+from aftertune.records.analysis import Warning
+from aftertune.stages.analyze.columns import PROMPT, TableSpec, renamed
+from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
 
-REQUIRED = ("model", "item", "value")
+BASE = "base"  # the base's name where nobody gives another
 # What a table from elsewhere means where it does not say.
 _DEFAULTS: dict[str, str | int | None] = {
     "study": "unnamed",
@@ -29,6 +32,11 @@ _DEFAULTS: dict[str, str | int | None] = {
     "response_key": None,
 }
 _INTEGERS = ("seed", "repeat", "judge_repeat")
+# Those with few different values; `reason` and `response_key` have many and are never grouped by.
+_NAMES = (
+    "study", "model", "checkpoint", "task", "item", "category", "intent", "decoding", "variation", "judge",
+    "construct", "status", "finish",
+)  # fmt: skip
 _DRAW = (
     "model",
     "seed",
@@ -43,12 +51,33 @@ _DRAW = (
 )
 
 
-def read_observations(path: Path) -> pl.DataFrame:
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """A checked table with all columns of the contract, and what was noticed while reading it.
+
+    `base` is the name of the base among its models, None where it has none.
+    """
+
+    frame: pl.DataFrame
+    base: str | None
+    warnings: tuple[Warning, ...]
+
+
+def read_observations(path: Path, spec: TableSpec | None = None) -> pl.DataFrame:
     """Read observations from Parquet or CSV and check them; columns that the table lacks get their defaults.
 
     Raises:
         DataError: for a file that cannot be read, is empty or lacks a column, text in a number column, a
             value outside [0, 1], NaN, an unknown intent or construct, or two rows of one cell.
+    """
+    return observations_of(read_table(path), spec, source=str(path)).frame
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A Parquet or CSV file as it is; CSV columns are text.
+
+    Raises:
+        DataError: the file cannot be read, is empty or is no table.
     """
     readers = {".parquet": pl.read_parquet, ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
@@ -57,7 +86,7 @@ def read_observations(path: Path) -> pl.DataFrame:
             f"cannot tell the format of {path} from its ending {path.suffix!r}", "use .parquet or .csv"
         )
     try:
-        frame = reader(path)
+        return reader(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}", "give the path of a Parquet or CSV file") from error
     except pl.exceptions.NoDataError as error:
@@ -66,63 +95,99 @@ def read_observations(path: Path) -> pl.DataFrame:
         raise DataError(
             f"{path} is not a table: {error}", "write it as Parquet or UTF-8 CSV with a header"
         ) from error
-    return checked(frame, source=str(path))
 
 
-def checked(frame: pl.DataFrame, *, source: str = "the observations") -> pl.DataFrame:
-    """The frame with all columns of the contract, right types and nothing ambiguous; else a DataError."""
-    _require_columns(frame, source)
+def observations_of(
+    frame: pl.DataFrame, spec: TableSpec | None = None, *, source: str = "the observations"
+) -> Observations:
+    """The frame under our names, with all columns of the contract, right types and nothing ambiguous.
+
+    Raises:
+        DataError: see `read_observations`.
+    """
+    spec = spec or TableSpec()
+    frame, warnings = renamed(frame, spec, source)
     if frame.is_empty():
         raise DataError(f"{source} has no rows", "give at least one observation")
+    frame = _typed(frame, spec, source)
+    _check_words(frame, "intent", [x.value for x in Intent], source)
+    _check_words(frame, "construct", [x.value for x in Construct], source)
+    _check_status(frame, source)
+    _check_one_each(frame, "intent", ["task"], source)
+    _check_one_each(frame.filter(pl.col("category") != "unnamed"), "category", ["task", "item"], source)
+    warnings += constant_seed(frame)
+    if PROMPT in frame.columns:
+        prompts = frame.select("task", "item", _words(frame, PROMPT, source))
+        warnings += same_text(prompts.unique())
+    frame = _coded(frame.select(list(OBSERVATION_COLUMNS)))
+    _check_duplicates(frame, source)
+    frame, renumbered = numbered_repeats(frame)
+    return Observations(frame, _base(frame, spec, source), (*warnings, *renumbered))
+
+
+def _base(frame: pl.DataFrame, spec: TableSpec, source: str) -> str | None:
+    models = frame["model"].unique().cast(pl.String).sort().to_list()
+    if spec.base is None:
+        return BASE if BASE in models else None
+    if spec.base not in models:
+        raise DataError(
+            f"{source} has no model {spec.base!r}, which was to be the base", nearest(spec.base, models)
+        )
+    return spec.base
+
+
+def _typed(frame: pl.DataFrame, spec: TableSpec, source: str) -> pl.DataFrame:
+    """Numbers as numbers, words as words, and what the table does not say filled in."""
     for name in _INTEGERS:
         if name in frame.columns:
             frame = frame.with_columns(_numbers(frame, name, pl.Int64, source))
     frame = frame.with_columns(_numbers(frame, "value", pl.Float64, source))
     _check_values(frame, source)
-    for name, default in _DEFAULTS.items():
+    for name, default in (_DEFAULTS | _said(frame, spec, source)).items():
         kind = pl.Int64 if OBSERVATION_COLUMNS[name] is int else pl.String
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(default, dtype=kind).alias(name))
-        elif kind == pl.String:
-            frame = frame.with_columns(pl.col(name).cast(pl.String))
+        elif kind == pl.String and frame[name].dtype != pl.String:
+            frame = frame.with_columns(_words(frame, name, source))
         if default is not None:
             frame = frame.with_columns(pl.col(name).fill_null(default))
-    frame = frame.with_columns(pl.col("model", "item").cast(pl.String), _status(), _checkpoint())
+    frame = frame.with_columns(_words(frame, "model", source), _words(frame, "item", source))
     for name in ("model", "item"):
-        _refuse(
-            frame,
-            pl.col(name).is_null() | (pl.col(name) == ""),
-            name,
-            source,
-            "an empty name",
-            "name every row",
-        )
-    _check_words(frame, "intent", [x.value for x in Intent], source)
-    _check_words(frame, "construct", [x.value for x in Construct], source)
-    _check_status(frame, source)
-    _check_duplicates(frame, source)
-    _check_one_each(frame, "intent", ["task"], source)
-    return frame.select(list(OBSERVATION_COLUMNS))
+        empty = pl.col(name).is_null() | (pl.col(name) == "")
+        _refuse(frame, empty, name, source, "an empty name", "name every row")
+    return frame.with_columns(_status(), _checkpoint())
+
+
+def _said(frame: pl.DataFrame, spec: TableSpec, source: str) -> dict[str, str]:
+    """The intent and construct that were given beside the table, for the rows that do not say."""
+    given = {name: word for name in ("intent", "construct") if (word := getattr(spec, name)) is not None}
+    for name, word in given.items():
+        if name in frame.columns and not frame[name].has_nulls():
+            raise DataError(
+                f"{source} has a column {name!r}, and {name} was given as {word!r} beside it",
+                f"leave --{name} out: it is for rows that do not say",
+            )
+    return given
+
+
+def _words(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
+    kind = frame[name].dtype
+    if kind.is_nested() or kind == pl.Binary:
+        raise DataError(f"{source}: column {name!r} holds {kind}, not names", "write text or numbers")
+    return frame[name].cast(pl.String)
+
+
+def _coded(frame: pl.DataFrame) -> pl.DataFrame:
+    """Names as numbers in the order of the alphabet: grouping a million rows by text takes seconds."""
+    for name in _NAMES:
+        known = frame[name].unique().drop_nulls().sort()
+        frame = frame.with_columns(pl.col(name).cast(pl.Enum(known)))
+    return frame
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
     # As text, so that a word in a number column is named rather than turned into a null.
     return pl.read_csv(path, infer_schema=False)
-
-
-def _require_columns(frame: pl.DataFrame, source: str) -> None:
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    if not missing:
-        return
-    hints: list[str] = []
-    for name in missing:
-        close = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.5)
-        hints.append(f"rename {close[0]!r} to {name!r}" if close else f"add {name!r}")
-    raise DataError(
-        f"{source} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-        f"it has {', '.join(frame.columns)}",
-        "; ".join(hints),
-    )
 
 
 def _numbers(
@@ -131,25 +196,34 @@ def _numbers(
     column = frame[name]
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
-        # 1.0 is how other tools write an integer column that has holes.
-        cast = column.cast(pl.Float64, strict=False)
-    elif column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null:
-        cast = column.cast(pl.Float64)
-    else:
+    elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
         )
+    cast = _whole(column) if kind == pl.Int64 else column.cast(pl.Float64, strict=False)
     wrong = cast.is_null() & column.is_not_null()
-    if kind == pl.Int64:
-        wrong = wrong | (cast.is_not_null() & ((cast != cast.round()) | cast.is_nan() | cast.is_infinite()))
     if wrong.any():
         row = int(wrong.arg_true()[0])
-        what = "whole numbers" if kind == pl.Int64 else "numbers"
+        what = "whole numbers below 2^63" if kind == pl.Int64 else "numbers"
         raise DataError(
             f"{source}: column {name!r} holds {column[row]!r} in row {row + 1}; it takes {what}",
             "write a number, or leave it empty where there is none",
         )
-    return cast.cast(kind).alias(name)
+    return cast.alias(name)
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    """Whole numbers, null where there is none; those of 64 bits, such as hashes, stay as they are."""
+    if column.dtype.is_integer() or column.dtype == pl.Boolean or column.dtype == pl.Null:
+        return column.cast(pl.Int64, strict=False)
+    # 1.0 is how other tools write an integer column that has holes; beyond 2^53 a float has lost digits.
+    number = column.cast(pl.Float64, strict=False)
+    whole = (number == number.round()) & (number.abs() < 2**53)
+    found = number.set(~whole.fill_null(False), None).cast(pl.Int64)
+    if column.dtype != pl.String:
+        return found
+    exact = column.cast(pl.Int64, strict=False)
+    return exact.zip_with(exact.is_not_null(), found)
 
 
 def _check_values(frame: pl.DataFrame, source: str) -> None:
@@ -181,8 +255,8 @@ def _check_status(frame: pl.DataFrame, source: str) -> None:
 
 
 def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
-    key = [*_DRAW, "judge_repeat"]
-    twins = frame.select(key).is_duplicated()
+    key = [name for name in (*_DRAW, "judge_repeat") if frame[name].n_unique() > 1]
+    twins = frame.select(key or ["model"]).is_duplicated()
     if twins.any():
         row = frame.row(int(twins.arg_true()[0]), named=True)
         where = ", ".join(
@@ -195,13 +269,13 @@ def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
 
 
 def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) -> None:
-    several = (
-        frame.group_by(by).agg(pl.col(name).unique().sort()).filter(pl.col(name).list.len() > 1).sort(by)
-    )
+    several = frame.group_by(by).agg(pl.col(name).unique().sort()).filter(pl.col(name).list.len() > 1)
     if not several.is_empty():
+        first = several.sort(by).row(0, named=True)
+        where = ", ".join(f"{key} {first[key]!r}" for key in by)
         raise DataError(
-            f"{source}: task {several[by[0]][0]!r} has more than one {name}: {', '.join(several[name][0])}",
-            f"a task has one {name}: part it into two tasks",
+            f"{source}: {where} has more than one {name}: {', '.join(first[name])}",
+            f"one {by[-1]} has one {name}: part it into two, under two names",
         )
 
 

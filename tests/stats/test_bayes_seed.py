@@ -1,18 +1,11 @@
-"""Bayes at few seeds, Holm: each against a second way to the same number."""
+"""Bayes at few seeds, against a second way to the same number."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import integrate, stats
-from statsmodels.stats.multitest import multipletests
 
-from aftertune.stats import half_normal_seed, holm, recipe_arm_of, two_way
+from aftertune.stats import half_normal_seed, recipe_arm_of, two_way
 from aftertune.stats.bayes_seed import seed_sd_posterior
-
-# Benjamini & Hochberg 1995, section 3.2.
-BH1995 = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719]
-BH1995 += [0.6528, 0.7590, 1.0]
 
 
 def table_of(n_seeds, seed=0, seed_sd=0.06, n_items=80):
@@ -68,29 +61,6 @@ def test_bayes_without_events_is_wilsons_and_a_bad_prior_is_refused():
     )
     with pytest.raises(ValueError, match="positive"):
         half_normal_seed(table, prior_sd=0.0)
-
-
-def test_holm_rejects_three_of_benjamini_and_hochbergs_fifteen():
-    assert sum(p <= 0.05 for p in holm(BH1995)) == 3
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holm_equals_its_definition(p_values):
-    ranked, n = sorted(p_values), len(p_values)
-    for p, adjusted in zip(p_values, holm(p_values), strict=True):
-        steps = [(n - j) * q for j, q in enumerate(ranked) if j <= ranked.index(p)]
-        assert adjusted == pytest.approx(min(1.0, max(steps)))
-
-
-def test_holm_equals_statsmodels():
-    shuffled = [BH1995[j] for j in (3, 0, 14, 7, 1, 2, 5, 4, 6, 13, 8, 9, 12, 10, 11)]
-    assert holm(shuffled) == pytest.approx(tuple(multipletests(shuffled, method="holm")[1]))
-
-
-def test_holm_refuses_what_is_no_p():
-    with pytest.raises(ValueError, match="lie in"):
-        holm([0.2, float("nan")])
-    assert holm([]) == ()
 
 
 def test_under_a_flat_prior_the_interval_is_students_with_two_degrees_fewer():

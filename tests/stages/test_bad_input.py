@@ -1,0 +1,274 @@
+"""Bad tables, through the command and through analyze(): named, never dropped, never a false certainty."""
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aftertune.cli import main
+from aftertune.errors import DataError
+from aftertune.stages.analyze import analyze
+from aftertune.stages.analyze.pairs import LEAST_P
+
+HEADER = "model,seed,item,repeat,value\n"
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `aftertune analyze` in this process: (exit status, stdout, stderr, analysis.json or None)."""
+
+    def run(text: str | bytes, *options: str, name: str = "table.csv"):
+        table = tmp_path / name
+        table.write_bytes(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr(sys, "argv", ["aftertune", "analyze", str(table), *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        told = capsys.readouterr()
+        written = tmp_path / "analysis.json"
+        found = json.loads(written.read_text("utf-8")) if written.is_file() else None
+        return int(stop.value.code or 0), told.out, told.err, found
+
+    return run
+
+
+def rows(n_items=4, seeds=(1, 2), value=lambda s, i: (s * 7 + i) % 3 == 0) -> str:
+    base = [f"base,,i{i},0,{int(i == 0)}" for i in range(n_items)]
+    tuned = [f"chat,{s},i{i},0,{int(value(s, i))}" for s in seeds for i in range(n_items)]
+    return HEADER + "\n".join(base + tuned) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "table.csv is empty"),
+        (HEADER, "table.csv has no rows"),
+        (b"\xff\xfe\x00bad", "lacks the columns model, item, value"),
+        (
+            rows().replace("chat,2,i3,0,0", "chat,2,i3,0,yes"),
+            "'value' holds 'yes' in row 12; it takes numbers",
+        ),
+        (
+            rows().replace("chat,2,i3,0,0", "chat,2,i3,0,1.5"),
+            "outside [0, 1] in 1 rows, first in row 12: 1.5",
+        ),
+        (rows().replace("chat,2,i3,0,0", "chat,2,i3,0,-1"), "outside [0, 1]"),
+        (rows().replace("chat,2,i3,0,0", "chat,2,i3,0,inf"), "outside [0, 1]"),
+        (rows().replace("chat,2,i3,0,0", "chat,2,i3,0,nan"), "holds NaN in 1 rows, first in row 12"),
+        (rows().replace("chat,2,i3,0,0", "chat,two,i3,0,0"), "'seed' holds 'two' in row 12; it takes whole"),
+        (rows().replace("chat,2,i3,0,0", "chat,2,i3,0.5,0"), "'repeat' holds '0.5' in row 12"),
+        (rows().replace("chat,2,i3,0,0", "chat,2,i2,0,0"), "2 rows share their cell with another row"),
+        (rows().replace("chat,2,i3,0,0", ",2,i3,0,0"), "'model' holds an empty name in 1 rows"),
+        (rows().replace("seed", "seeed"), "a column 'seeed' and none called 'seed'"),
+        (rows().replace("repeat", "Repeats"), "a column 'Repeats' and none called 'repeat'"),
+        (rows().replace("value", "score"), "lacks the column value; it has model, seed, item, repeat, score"),
+    ],
+)
+def test_what_would_be_misread_is_refused(command, text, message):
+    status, out, err, found = command(text)
+    assert (status, out, found) == (2, "", None)
+    assert message in err and "  → " in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["table.parquet", "table.xlsx", "table"])
+def test_a_file_that_is_no_table_is_refused(command, name):
+    status, _, err, _ = command("no table", name=name)
+    assert status == 2 and name in err and "  → " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--level", "1.5"), "level: expected less than 1.0, got 1.5"),
+        (("--level", "nan"), "level"),
+        (("--margin", "0"), "margin: expected more than 0.0, got 0.0"),
+        (("--max-missing", "1"), "max_missing: expected less than 1.0"),
+        (("--margin", "five"), "parse string as a number"),
+        (("--primary", "metric"), "--primary holds 'metric'"),
+        (("--primary", "metric=harmful_rate,target=both"), "primary.target: expected 'benchmark' or"),
+        (("--primary", "metric=x"), "the primary contrast's metric is 'x'"),
+        (("--primary", "metric=harmful_rate,tsk=t"), "primary.tsk: unknown key; did you mean 'task'?"),
+        (("--column", "seed"), "--column holds 'seed'"),
+        (("--column", "sead=seed"), "did you mean 'seed'?"),
+        (("--seed-column", "trainseed"), "has no column 'trainseed', which was to be read as 'seed'"),
+        (("--seed-column", "seed", "--column", "seed=repeat"), "two columns are given as seed"),
+        (("--seed-column", "repeat", "--repeat-column", "repeat"), "to be read as seed and repeat"),
+        (("--base", "bse"), "did you mean 'base'?"),
+        (("--intent", "evil"), "'intent' holds 'evil'"),
+        (("--construct", "complid"), "did you mean 'complied'?"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_a_message_and_no_traceback(command, options, message):
+    status, _, err, found = command(rows(), *options)
+    assert status == 2 and found is None
+    assert message in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_options_for_tables_do_not_go_with_a_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "study.json").write_text("{}", "utf-8")
+    monkeypatch.setattr(sys, "argv", ["aftertune", "analyze", str(tmp_path), "--margin", "0.1"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--margin with a run directory" in capsys.readouterr().err
+
+
+def test_a_table_is_told_by_design_cover_and_warnings(command):
+    text = rows().replace("seed", "train").replace("\n", ",x\n").replace("value,x", "value,note")
+    status, out, _, found = command(text, "--seed-column", "train", "--margin", "0.1")
+    assert status == 0
+    assert "Design found: recipe over seeds: 2 models (base, 1 checkpoint; chat, 2 seeds)" in out
+    assert "chat (unnamed · unnamed · unnamed): a recipe over 2 seeds, 4 items, 1 draw of each" in out
+    assert "covers seed and repeat and leaves out item, judge and decoding" in out
+    assert "Post hoc, given with the analysis: margin" in out
+    assert "a difference, for these items: covers seed and repeat and leaves out item" in out
+    assert "columns_ignored: the table's columns note were not used" in out
+    assert "few_seeds: chat: chat has 2 seeds" in out and "    → " in out
+    assert found["post_hoc"] == ["margin"] and found["margin"] == 0.1
+
+
+def test_json_is_the_analysis(command):
+    status, out, _, found = command(rows(), "--json")
+    assert status == 0 and json.loads(out) == found
+
+
+def codes(found) -> set[str]:
+    return {w["code"] for w in found["warnings"]}
+
+
+def test_a_constant_seed_is_named(command):
+    text = rows(seeds=(1,)).replace("base,,", "base,1,")
+    _, out, _, found = command(text)
+    assert "column 'seed' is 1 in every row" in out
+    assert "constant_seed" in codes(found)
+    assert found["rates"][0]["model"] == "base" and found["rates"][0]["benchmark"] is not None
+    assert "constant_seed" not in codes(command(rows())[3])
+
+
+def test_a_repeat_that_is_unique_per_row_is_numbered_anew_and_named(command):
+    lines = rows(n_items=30).splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    text = HEADER + "".join(f"{m},{s},{i},{n},{v}\n" for n, (m, s, i, _, v) in enumerate(cells))
+    _, out, _, found = command(text)
+    assert "column 'repeat' holds another number for every response, or nearly so (0 to 89 in 90 rows)" in out
+    assert "repeat_renumbered" in codes(found)
+    plain = command(rows(n_items=30))[3]
+    assert found["rates"] == plain["rates"] and "repeat_renumbered" not in codes(plain)
+
+
+def test_decoding_seeds_that_seldom_meet_are_numbered_anew_and_need_no_room():
+    generator = np.random.default_rng(0)
+    n = 3000
+    frame = pl.DataFrame(
+        {
+            "model": ["base"] * n,
+            "item": [k // 3 for k in range(n)],
+            "repeat": generator.integers(0, 100_000, n),  # some of them meet
+            "value": generator.random(n) < 0.5,
+        }
+    ).unique(["item", "repeat"])
+    assert frame["repeat"].n_unique() < frame.height
+    found = analyze(frame)
+    assert (found.rates[0].n_repeats, found.rates[0].n_items) == (3, 1000)
+    assert "repeat_renumbered" in {w.code for w in found.warnings}
+
+
+def test_repeats_with_holes_keep_their_names():
+    frame = pl.DataFrame(
+        {"model": ["a"] * 8, "item": [*"aabbccdd"], "repeat": [0, 1, 0, 2, 1, 2, 0, 1], "value": [0, 1] * 4}
+    )
+    found = analyze(frame)
+    assert "repeat_renumbered" not in {w.code for w in found.warnings}
+    assert found.rates[0].n_repeats == 2
+
+
+def test_an_item_has_one_category():
+    frame = pl.DataFrame(
+        {"model": ["a", "b"], "item": ["x", "x"], "value": [0, 1], "category": ["fraud", "weapons"]}
+    )
+    with pytest.raises(DataError, match="item 'x' has more than one category: fraud, weapons"):
+        analyze(frame)
+    assert analyze(frame.with_columns(pl.Series("category", ["fraud", None]))).rates
+
+
+def test_draws_of_a_single_item_are_not_taken_for_row_numbers():
+    frame = pl.DataFrame(
+        {"model": ["base"] * 5, "item": ["a"] * 5, "repeat": [*range(5)], "value": [0, 1, 0, 1, 1]}
+    )
+    found = analyze(frame)
+    assert found.rates[0].n_repeats == 5
+    assert "repeat_renumbered" not in {w.code for w in found.warnings}
+
+
+def test_seeds_of_64_bits_stay_apart(command):
+    big = 2**62
+    text = rows().replace("chat,1,", f"chat,{big},").replace("chat,2,", f"chat,{big + 1},")
+    found = command(text)[3]
+    chat = next(r for r in found["rates"] if r["model"] == "chat")
+    assert [s["seed"] for s in chat["per_seed"]] == [big, big + 1]
+    frame = pl.DataFrame({"model": ["a"] * 2, "item": ["i"] * 2, "seed": [float(big)] * 2, "value": [0, 1]})
+    with pytest.raises(DataError, match=r"'seed' holds .*whole numbers below 2\^63"):
+        analyze(frame)
+
+
+def test_names_of_another_kind_are_refused():
+    good = {"model": ["a"], "item": ["i"], "value": [1.0], "prompt": [3]}
+    assert analyze(pl.DataFrame(good)).rates
+    for name in ("model", "judge", "prompt"):
+        frame = pl.DataFrame(good | {name: [{"text": ["a"]}]})
+        with pytest.raises(DataError, match=f"column '{name}' holds Struct"):
+            analyze(frame)
+
+
+VALUES = {
+    "all refused": lambda m, i, g: 0.0,
+    "all complied": lambda m, i, g: 1.0,
+    "apart": lambda m, i, g: float(m == "chat"),
+    "one value": lambda m, i, g: 0.5,
+    "drawn": lambda m, i, g: float(g.random() < 0.3),
+    "graded": lambda m, i, g: float(g.random()),
+}
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("n_items", [1, 2, 30])
+def test_no_interval_is_without_width_and_no_p_is_0(value, n_items):
+    generator = np.random.default_rng(0)
+    for seeds, n_repeats, base in product(([None], [1], [1, 2], [*range(6)]), (1, 3), (True, False)):
+        models = {**({"base": [None]} if base else {}), "chat": seeds}
+        places = [
+            (m, s, f"i{i}", r, VALUES[value](m, i, generator), f"c{i % 2}")
+            for m, chosen in models.items()
+            for s in chosen
+            for i in range(n_items)
+            for r in range(n_repeats)
+        ]
+        columns = ["model", "seed", "item", "repeat", "value", "category"]
+        found = analyze(pl.DataFrame(places, schema=columns, orient="row", infer_schema_length=None))
+        intervals = [i for r in found.rates for i in (r.benchmark, r.population) if i is not None]
+        intervals += [c.interval for c in found.consistency]
+        contrasts = (*found.differences, *found.categories, *found.controls)
+        for x in (*intervals, *contrasts):
+            if x.ci_low is not None:
+                assert x.ci_high - x.ci_low > 1e-9 and x.se > 0
+        p_values = [x.p_value for x in (*contrasts, *found.components)]
+        assert all(p is None or 0 < p <= 1 for p in p_values)
+        for rate in found.rates:
+            assert (rate.benchmark is None or rate.population is None) == bool(rate.why_no_interval)
+
+
+def test_a_p_value_that_underflows_is_not_0():
+    n = 4000
+    frame = pl.DataFrame(
+        {"model": ["base"] * n + ["chat"] * n, "item": [*range(n)] * 2, "value": [0] * n + [1] * n}
+    )
+    for difference in analyze(frame).differences:
+        assert difference.p_value == LEAST_P and difference.p_adjusted == LEAST_P
+
+
+def test_one_item_stands_for_no_population(command):
+    found = command(rows(n_items=1))[3]
+    assert all(r["population"] is None and "one item" in r["why_no_interval"] for r in found["rates"])
+    assert {d["verdict"] for d in found["differences"] if d["target"] == "population"} == {"no conclusion"}
