@@ -203,6 +203,10 @@ def test_few_seeds_get_a_prior_beside_the_interval():
     rate = one(analyze(frame, study="few").rates, model="chat")
     assert [b.prior_sd for b in rate.bayes] == [0.1, 0.2]
     assert rate.benchmark.ci_low < rate.bayes[0].ci_low < rate.bayes[0].ci_high < rate.benchmark.ci_high
+    for found in rate.bayes:
+        width = rate.benchmark.ci_high - rate.benchmark.ci_low
+        assert found.width_ratio == pytest.approx((found.ci_high - found.ci_low) / width)
+        assert 0.02 < found.seed_sd < 0.3
 
 
 def with_missing(n):

@@ -109,12 +109,25 @@ def test_the_seed_part_covers_whatever_the_seeds_add(df, least, most):
         assert least - 0.001 <= coverage <= most + 0.001, (theta, coverage)
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.01, 1e-3, 1e-4])
+@pytest.mark.parametrize("df", [2, 4, 9])
+def test_small_p_values_stay_rare_whatever_the_seeds_add(df, alpha):
+    """Normal theory as above, at other levels: a true null is seldom rejected, in the far tail too."""
+    quantiles = stats.chi2.ppf((np.arange(3000) + 0.5) / 3000, df) / df
+    for theta in np.exp(np.linspace(0, 5, 11)):
+        squares = np.array([SeedPart(theta * q, 1.0, df).square(1 - alpha) for q in quantiles])
+        assert float(2 * stats.norm.sf(np.sqrt(squares / theta)).mean()) <= 1.35 * alpha, theta
+
+
 @given(st.floats(0, 10), st.floats(1e-3, 10), st.floats(1, 50), st.floats(0.6, 0.99))
 def test_the_seed_part_grows_with_variance_and_level_and_never_falls_below_the_floor(v, floor, df, level):
     square = SeedPart(v, floor, df).square(level)
     assert square >= z_quantile(level) ** 2 * floor * (1 - 1e-12)
     assert SeedPart(v * 1.1, floor, df).square(level) >= square
     assert SeedPart(v, floor, df).square(level + 0.005) >= square
+    assert square >= (z_quantile(0.95) * t_quantile(level, df) / t_quantile(0.95, df)) ** 2 * floor * (
+        1 - 1e-12
+    )
     assert SeedPart(v * 3, floor * 3, df).square(level) == pytest.approx(3 * square)
 
 

@@ -82,12 +82,18 @@ class Spread(_Frozen):
 
 
 class BayesInterval(_Frozen):
-    """A recipe's rate at 2–4 seeds under a half-normal prior on the seed SD."""
+    """A recipe's rate at 2–4 seeds under a half-normal prior on the seed SD.
+
+    `width_ratio` is the prior's pull: this interval's width over that of the benchmark interval without a
+    prior. `seed_sd` is the posterior mean of the seeds' SD.
+    """
 
     prior_sd: float
     ci_low: float
     ci_high: float
     method: str
+    seed_sd: float | None = None
+    width_ratio: float | None = None
 
 
 class Rate(Cell):
@@ -163,6 +169,8 @@ class Consistency(Cell):
     flip_rate: float
     unanimous: float
     stability_index: float
+    entropy: float | None = None  # bits
+    fleiss_kappa: float | None = None  # null where every draw has one label
     any_event: float  # share of items with at least one event in n_repeats draws
     all_event: float
     per_repeat: tuple[float, ...]  # the rate of each draw of the whole task
@@ -290,6 +298,7 @@ class Agreement(_Frozen):
     negative_agreement: float | None
     cohen_kappa: float | None
     gwet_ac1: float | None
+    krippendorff_alpha: float | None = None
 
 
 class Warning(_Frozen):

@@ -20,8 +20,8 @@ CSV_COLUMNS: dict[str, str] = {
     "table.n_neither table.n_gained table.n_lost table.n_both",
     "components": f"{_CELL} facet variance share ci_low ci_high f p_value",
     "consistency": f"{_CELL} checkpoint seed n_items n_repeats pairwise_disagreement flip_rate unanimous "
-    "stability_index any_event all_event minimum maximum new_run_in_range estimate interval.ci_low "
-    "interval.ci_high interval.se interval.method per_repeat",
+    "stability_index entropy fleiss_kappa any_event all_event minimum maximum new_run_in_range estimate "
+    "interval.ci_low interval.ci_high interval.se interval.method per_repeat",
     "flips": f"{_CELL} reference category n_items to_event to_no_event",
     "categories": f"{_CELL} reference category n_items estimate ci_low ci_high se p_value p_adjusted method "
     "verdict",

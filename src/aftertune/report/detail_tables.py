@@ -74,6 +74,8 @@ def consistency(analysis: Analysis) -> Table:
             f"{c.n_items} × {c.n_repeats}",
             words.percent(c.pairwise_disagreement),
             words.percent(c.flip_rate),
+            words.number(c.fleiss_kappa),
+            words.number(c.entropy),
             words.number(c.stability_index),
             words.percent(c.any_event),
             words.percent(c.all_event),
@@ -89,13 +91,17 @@ def consistency(analysis: Analysis) -> Table:
         "items × draws",
         "pairwise disagreement",
         "items that flip",
+        "Fleiss κ",
+        "entropy, bits",
         "stability index",
         "any event",
         "every draw an event",
         "min–max of the draws",
         "a new run inside it",
     )
-    note = "All but pairwise disagreement depend on the number of draws: compare them at equal draws only."
+    note = (
+        "All but pairwise disagreement and κ depend on the number of draws: compare them at equal draws only."
+    )
     return Table("Repeated draws of one checkpoint", columns, rows, note)
 
 
@@ -123,6 +129,7 @@ def agreement(analysis: Analysis) -> Table:
             words.percent(a.negative_agreement),
             words.number(a.cohen_kappa),
             words.number(a.gwet_ac1),
+            words.number(a.krippendorff_alpha),
         )
         for a in analysis.agreement
     )
@@ -135,6 +142,7 @@ def agreement(analysis: Analysis) -> Table:
         "negative agreement",
         "Cohen's κ",
         "Gwet's AC1",
+        "Krippendorff's α",
     )
     return Table("Agreement between judges", columns, rows)
 

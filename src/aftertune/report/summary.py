@@ -2,7 +2,7 @@
 
 from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
-from aftertune.report.select import Headline, find, headline, main_differences, models, panels
+from aftertune.report.select import Headline, find, headline, main_differences, models, panels, same_measure
 
 _MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE = 4, 14, 2, 3
 
@@ -94,7 +94,17 @@ def _rates(analysis: Analysis, head: Headline) -> list[str]:
         lines.append(f"  {place:<{middle}}  {model:<{left}}  {value}")
     if len(rates) > len(shown):
         lines.append(f"  … {len(rates) - len(shown)} more in the report")
-    return lines + [f"  no interval: {reason}" for reason in _reasons(shown)]
+    few = [line for r in shown if same_measure(r, head) for line in _priors(r)]
+    return [*lines, *few, *(f"  no interval: {reason}" for reason in _reasons(shown))]
+
+
+def _priors(rate: Rate) -> list[str]:
+    """At few seeds, what a prior on their SD makes of the interval."""
+    where = words.visible(f"{rate.model}, {rate.task}, {rate.decoding}")
+    return [
+        f"  {where}, few seeds: with a prior of SD {words.percent(b.prior_sd)}, {words.prior_interval(b)}"
+        for b in rate.bayes
+    ]
 
 
 def _reasons(rates: list[Rate]) -> list[str]:

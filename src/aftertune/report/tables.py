@@ -119,7 +119,7 @@ def _rate_note(group: Sequence[Rate]) -> str:
     for rate in group:
         lines += [
             f"{rate.model}, {rate.decoding}, under a half-normal prior with SD {words.percent(b.prior_sd)} "
-            f"on the seeds: {words.percent_range(b.ci_low, b.ci_high)}."
+            f"on the seeds: {words.prior_interval(b)}."
             for b in rate.bayes
         ]
     return " ".join(lines)

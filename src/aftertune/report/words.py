@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
-from aftertune.records.analysis import Cell, Difference, Rate
+from aftertune.records.analysis import BayesInterval, Cell, Difference, Rate
 from aftertune.report.select import Headline
 
 ABSENT = "not given"
@@ -102,6 +102,12 @@ def with_interval(rate: Rate, target: str) -> str:
     if found is None:
         return f"{percent(rate.estimate)}, no interval"
     return f"{percent(rate.estimate)} {percent_range(found.ci_low, found.ci_high)}"
+
+
+def prior_interval(found: BayesInterval) -> str:
+    """`[31.2%, 48.0%], 0.62 times as wide as without the prior`."""
+    pull = f", {number(found.width_ratio, digits=2)} times as wide as without the prior"
+    return percent_range(found.ci_low, found.ci_high) + (pull if found.width_ratio is not None else "")
 
 
 def capital(text: str) -> str:

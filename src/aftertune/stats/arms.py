@@ -31,17 +31,21 @@ class SeedPart:
     df: float
 
     def square(self, level: float) -> float:
-        """h² = max(z²·floor, t²·V − a·(t² − z²)·floor), a = min(½, (df − 1)/6).
+        """h² = max(b·z²·floor, t²·V − (a/b)·(t² − z²)·floor), a = min(½, (df − 1)/6).
 
         With a = 0 all of V would be paid for with t, and the known part too dearly: such intervals cover
         .98 to 1.00 where seeds hardly differ (S = 5). With a = 1 only the excess over the floor would be
         paid with t, which covers .93 where the two are of like size. Half way, h covers between .940 and
         .972 at 5 seeds and between .944 and .967 at 10, whatever the ratio of the two (normal theory,
-        `tests/stats/test_arms.py`); at 2 seeds a = 0. The rule is ours.
+        `tests/stats/test_arms.py`); at 2 seeds a = 0. Beyond 95%, b = (t²/z²)/(t²₉₅/z²₉₅) in place of 1: the
+        smaller a p value, the less may it trust that seeds which agree by chance do not differ. The rule is
+        ours.
         """
         t2, z2 = t_quantile(level, self.df) ** 2, z_quantile(level) ** 2
-        credit = min(0.5, (self.df - 1) / 6)
-        return max(z2 * self.floor, t2 * self.variance - credit * (t2 - z2) * self.floor)
+        at_95 = (t_quantile(0.95, self.df) / z_quantile(0.95)) ** 2
+        tail = max(t2 / z2 / at_95, 1.0)
+        credit = min(0.5, (self.df - 1) / 6) / tail
+        return max(tail * z2 * self.floor, t2 * self.variance - credit * (t2 - z2) * self.floor)
 
     @property
     def excess(self) -> float:

@@ -16,6 +16,7 @@ from aftertune.stats import (
     cohen_kappa,
     components,
     gwet_ac1,
+    krippendorff_alpha,
     negative_agreement,
     positive_agreement,
     summarize,
@@ -73,6 +74,8 @@ def consistency_of(cell: ModelCell, settings: Settings) -> list[Consistency]:
                 flip_rate=whole.flip_rate,
                 unanimous=whole.unanimous,
                 stability_index=whole.stability_index,
+                entropy=whole.entropy,
+                fleiss_kappa=whole.fleiss_kappa,
                 any_event=whole.any_event,
                 all_event=whole.all_event,
                 per_repeat=tuple(float(x) for x in rates),
@@ -130,7 +133,8 @@ def agreement_of(frame: pl.DataFrame) -> list[Agreement]:
             both = one.join(other, on=key, nulls_equal=True)
             if both.is_empty():
                 continue
-            table = agreement_table(both["value"].to_numpy(), both["value_right"].to_numpy())
+            values = both.select("value", "value_right").to_numpy().T
+            table = agreement_table(*values)
             found.append(
                 Agreement(
                     task=task,
@@ -142,6 +146,7 @@ def agreement_of(frame: pl.DataFrame) -> list[Agreement]:
                     negative_agreement=negative_agreement(table),
                     cohen_kappa=cohen_kappa(table),
                     gwet_ac1=gwet_ac1(table),
+                    krippendorff_alpha=krippendorff_alpha(values),
                 )
             )
     return found

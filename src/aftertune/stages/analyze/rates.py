@@ -90,7 +90,7 @@ def _of_recipe(cell: ModelCell, settings: Settings) -> dict[str, Any]:
         "benchmark": _interval(limits, _se(benchmark), covers),
         "population": None,
         "spread": _spread(table, limits),
-        "bayes": _bayes(table, settings.level),
+        "bayes": _bayes(table, limits),
         "why_no_interval": "one item: it cannot stand for a population of items" if table.n_items < 2 else "",
     }
     if table.n_items > 1:
@@ -100,12 +100,20 @@ def _of_recipe(cell: ModelCell, settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _bayes(table: TwoWay, level: float) -> tuple[BayesInterval, ...]:
+def _bayes(table: TwoWay, limits: RateInterval) -> tuple[BayesInterval, ...]:
     if table.n_seeds >= FEW_SEEDS:
         return ()
-    results = [half_normal_seed(table, prior_sd=sd, level=level) for sd in PRIOR_SDS]
+    width = limits.ci_high - limits.ci_low
+    results = [half_normal_seed(table, prior_sd=sd, level=limits.level) for sd in PRIOR_SDS]
     return tuple(
-        BayesInterval(prior_sd=x.prior_sd, ci_low=x.ci_low, ci_high=x.ci_high, method=x.method)
+        BayesInterval(
+            prior_sd=x.prior_sd,
+            ci_low=x.ci_low,
+            ci_high=x.ci_high,
+            method=x.method,
+            seed_sd=x.seed_sd,
+            width_ratio=(x.ci_high - x.ci_low) / width,
+        )
         for x in results
     )
 
