@@ -12,10 +12,9 @@ from aftertune.stats.rates import RateInterval, t_quantile, two_part_limits, wil
 
 Target = Literal["benchmark", "population"]
 
-# With fewer items than these that ever show the rarer outcome, variances are floored (METHODS section 2;
-# 10 in place of its 5 for the benchmark, by the simulation of docs/methods.md).
+# METHODS section 2: with fewer items than these that ever show the rarer outcome, variances are floored.
 SPARSE_POPULATION = 15
-SPARSE_BENCHMARK = 10
+SPARSE_BENCHMARK = 5
 
 
 @dataclass(frozen=True, slots=True)

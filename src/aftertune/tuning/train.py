@@ -79,8 +79,7 @@ def train(
         on_step: called after every step with finite numbers.
 
     Raises:
-        TuningError: the training cannot start (dtype, method, target modules, a row longer than the context
-            or without an answer).
+        TuningError: the training cannot start (dtype, method, target modules, a row too long or unanswered).
         DataError: the subset is larger than the data.
     """
     rows = streams.subset(len(examples), recipe.n)
