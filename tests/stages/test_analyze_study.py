@@ -13,7 +13,7 @@ import pytest
 
 from aftertune.records.analysis import Analysis, Primary
 from aftertune.stages.analyze import analysis_schema, analyze
-from aftertune.stats import mcnemar_exact, newcombe_paired, wilson
+from aftertune.stats import mcnemar_exact, newcombe_paired, three_way, wilson
 from aftertune.stats.compare import Paired
 from aftertune.study import AnalysisSpec
 from rows import rows_of
@@ -418,3 +418,29 @@ def test_nothing_heavy_is_imported():
     code = "import sys, aftertune.stages.analyze; print({'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_judges_share_of_the_variance_is_that_of_three_way():
+    generator = np.random.default_rng(3)
+    truth = {(s, i): float(generator.random() < 0.4) for s in (1, 2, 3) for i in range(40)}
+    parts = []
+    for judge, miss in (("strict", 0.02), ("lenient", 0.4)):
+        frame = rows_of(
+            lambda m, s, i, r, miss=miss: truth[s, i] * float(generator.random() >= miss),
+            seeds={"chat": [1, 2, 3]},
+            n_items=40,
+        )
+        parts.append(frame.with_columns(pl.lit(judge).alias("judge")))
+    found = analyze(pl.concat(parts), study="two judges").components
+    together = {c.facet: c for c in found if c.judge == "lenient + strict"}
+    values = {
+        name: part.sort("seed", "item")["value"].to_numpy() for name, part in zip("sl", parts, strict=True)
+    }
+    y_spj = np.stack([values["l"].reshape(3, 40), values["s"].reshape(3, 40)], axis=2)
+    expected = {e.name: e for e in three_way(y_spj).effects}
+    assert together.keys() == expected.keys()
+    for facet, component in together.items():
+        assert component.variance == pytest.approx(expected[facet].variance)
+        assert component.share == pytest.approx(expected[facet].share)
+    assert together["judge"].share > 0.01
+    assert {c.judge for c in found} == {"strict", "lenient", "lenient + strict"}

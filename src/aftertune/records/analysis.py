@@ -147,7 +147,11 @@ class Difference(Cell):
 
 
 class Component(Cell):
-    """One facet's share of the variance of a cell (seed, item, seed×item, repeat, residual)."""
+    """One facet's share of the variance of a cell (seed, item, seed×item, repeat, residual).
+
+    Where several judges judged one construct there is a second set for them together, under the names of all
+    (seed, item, judge and their interactions), without intervals.
+    """
 
     facet: str
     variance: float

@@ -25,6 +25,7 @@ from aftertune.stages.analyze.controls import Halves, control_warnings, controls
 from aftertune.stages.analyze.designs import design_of
 from aftertune.stages.analyze.details import agreement_of, components_of, consistency_of, flips_of
 from aftertune.stages.analyze.differences import differences_of
+from aftertune.stages.analyze.judge_facet import judge_components_of
 from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
 from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.rates import rate_of
@@ -97,7 +98,7 @@ def analysis_of(
         primary=settings.primary,
         rates=tuple(found.rates),
         differences=tuple(found.differences),
-        components=tuple(found.components),
+        components=(*found.components, *judge_components_of(found.contrasted, settings)),
         consistency=tuple(found.consistency),
         flips=tuple(found.flips),
         agreement=tuple(agreement_of(frame)),
@@ -128,6 +129,7 @@ class _Found:
     consistency: list[Consistency] = field(default_factory=list[Consistency])
     flips: list[Flip] = field(default_factory=list[Flip])
     halves: list[Halves] = field(default_factory=list[Halves])
+    contrasted: list[MetricCells] = field(default_factory=list[MetricCells])
     warnings: list[Warning] = field(default_factory=list[Warning])
 
     def add(self, group: MetricCells, settings: Settings) -> None:
@@ -136,6 +138,7 @@ class _Found:
         self.rates += of_group.values()
         if not group.contrasted:
             return
+        self.contrasted.append(group)
         pairs = pairs_with_base(group, settings)
         self.differences += differences_of(pairs, group, settings)
         self.categories += categories_of(pairs, settings)
