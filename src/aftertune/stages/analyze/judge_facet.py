@@ -1,6 +1,7 @@
 """Where several judges judge one construct: how much of the variance is the judge's."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def judge_components_of(groups: Iterable[MetricCells], settings: Settings) -> li
         y_spj = _table(cells)
         if y_spj is None:
             continue
-        key = cells[0].key | {"judge": " + ".join(cell.judge for cell in cells)}
+        key: dict[str, Any] = cells[0].key | {"judge": " + ".join(cell.judge for cell in cells)}
         found += [
             Component(
                 **key, facet=e.name, variance=e.variance, share=e.share,
