@@ -132,14 +132,14 @@ def present(
 def truths(cell: Cell, items: FloatArray) -> tuple[float, float]:
     """The recipe's rate over seeds without end, on these items and over items without end."""
     (mu, _), (shift, weights) = located(cell.rate, cell.seed_sd), shifts(cell)
-    inner = special.expit(
-        mu + items[:, None, None] + shift[:, None] + INTERACTION_SD * NODES[None, None, ::4]
-    )
-    thin = WEIGHTS[::4] / WEIGHTS[::4].sum()
-    benchmark = float(((inner @ thin) @ weights).mean()) if cell.seeds != "gaussian" else None
-    if benchmark is None:
+    if cell.seeds == "gaussian":
         spread = np.hypot(located(cell.rate, cell.seed_sd)[1], INTERACTION_SD) * NODES
         benchmark = float((special.expit(mu + items[:, None] + spread) @ WEIGHTS).mean())
+    else:
+        thin = WEIGHTS[::4] / WEIGHTS[::4].sum()
+        noise = INTERACTION_SD * NODES[None, None, ::4]
+        inner = special.expit(mu + items[:, None, None] + shift[:, None] + noise)
+        benchmark = float(((inner @ thin) @ weights).mean())
     wide = np.hypot(ITEM_SD, INTERACTION_SD) * NODES
     population = float(weights @ (special.expit(mu + shift[:, None] + wide) @ WEIGHTS))
     return benchmark, population
