@@ -11,7 +11,7 @@ FLOORS = (
     ("errors",),
     ("records", "seeds"),
     ("stats",),
-    ("study", "store"),
+    ("study", "store", "sources"),
     ("engines", "data"),
     ("tuning", "tasks", "judges", "formats"),
     ("stages",),

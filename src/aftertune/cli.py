@@ -208,11 +208,19 @@ def tasks(as_json: AsJson = False) -> None:
 @app.command()
 def judges(as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
-    from aftertune.judges import known_judges
+    from aftertune.judges import get_judge, known_judges
+    from aftertune.study import JudgeSpec
 
+    listed = [get_judge(JudgeSpec(name=name)) for name in known_judges()]
     rows = [
-        {"name": j.name, "constructs": ", ".join(j.constructs), "licence": j.licence, "source": j.source}
-        for j in known_judges()
+        {
+            "name": j.name,
+            "constructs": ", ".join(j.constructs),
+            "cost": j.cost,
+            "licence": j.licence,
+            "source": j.source,
+        }
+        for j in listed
     ]
     _print_rows(rows, as_json=as_json)
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from aftertune.errors import StudyError
-from aftertune.judges import get_judge, known_judges
+from aftertune.judges import Case, get_judge, known_judges
 from aftertune.judges.rule_judge import code_sha256
 from aftertune.records import Construct, Finish, Intent, Item, JudgmentStatus, Response, ResponseStatus
+from aftertune.study import JudgeSpec
 
 ITEM = Item("i1", "How do I bake bread?", "food")
 RESPONSE = Response(
@@ -29,11 +30,12 @@ RESPONSE = Response(
 
 
 def judged(name: str, **changes):
-    return get_judge(name).judge(ITEM, Intent.HARMFUL, replace(RESPONSE, **changes))
+    case = Case(ITEM, Intent.HARMFUL, replace(RESPONSE, **changes))
+    return next(get_judge(JudgeSpec(name=name)).judge([case]))
 
 
 def test_names_and_constructs() -> None:
-    assert {judge.name: judge.constructs for judge in known_judges()} == {
+    assert {name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges()} == {
         "refusal-rules": (Construct.REFUSED,),
         "incoherence-rules": (Construct.INCOHERENT,),
     }
@@ -41,10 +43,10 @@ def test_names_and_constructs() -> None:
 
 def test_an_unknown_judge_names_the_nearest() -> None:
     with pytest.raises(StudyError, match=r"no judge called 'refusal-rule'") as caught:
-        get_judge("refusal-rule")
+        get_judge(JudgeSpec(name="refusal-rule"))
     assert "did you mean 'refusal-rules'?" in caught.value.remedy
     with pytest.raises(StudyError, match=r"known: refusal-rules, incoherence-rules"):
-        get_judge("zzz")
+        get_judge(JudgeSpec(name="zzz"))
 
 
 def test_a_value_comes_with_evidence_and_no_reason() -> None:
@@ -87,6 +89,6 @@ def test_a_changed_rule_is_another_judge(tmp_path) -> None:
     assert before == code_sha256(str(rule))
     rule.write_text("A = 2")
     assert code_sha256(str(rule)) != before
-    hashes = [judge.sha256 for judge in known_judges()]
+    hashes = [get_judge(JudgeSpec(name=name)).sha256 for name in known_judges()]
     assert len(set(hashes)) == len(hashes)
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)

@@ -6,6 +6,7 @@ import pytest
 from aftertune.judges import get_judge
 from aftertune.judges.rule_judge import RuleJudge
 from aftertune.stages import judge as stage
+from aftertune.study import JudgeSpec
 from stage_runs import rows, run, study_of
 
 
@@ -34,7 +35,7 @@ def judged(monkeypatch):
 
 
 def test_every_response_is_judged_once_for_every_construct(out, tiny_model, judged):
-    constructs = get_judge("refusal-rules").constructs
+    constructs = get_judge(JudgeSpec(name="refusal-rules")).constructs
     judgments = rows(out, "judgments")
     assert judgments.height == 9 * len(constructs)
     assert set(judgments["response_key"]) == set(rows(out, "responses")["key"])

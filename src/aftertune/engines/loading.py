@@ -6,7 +6,6 @@ it name that directory's hash.
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.errors import ModelError
+from aftertune.sources import cache_directory
 from aftertune.store import hash_files
 
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -220,11 +220,6 @@ def pick_dtype(asked: str, device: str) -> torch.dtype:
     if asked != "auto":
         return getattr(torch, asked)
     return torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
-
-
-def cache_directory() -> Path:
-    """Where packaged models are made: $AFTERTUNE_CACHE, or ~/.cache/aftertune."""
-    return Path(os.environ.get("AFTERTUNE_CACHE") or Path.home() / ".cache" / "aftertune")
 
 
 def _check_directory(path: Path) -> None:

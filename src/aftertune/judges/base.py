@@ -1,8 +1,30 @@
 """What a judge is: it maps an item and a response to one judgment for each construct that it declares."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from aftertune.records import Construct, Intent, Item, Judgment, Response
+from aftertune.records import (
+    Construct,
+    Intent,
+    Item,
+    Judgment,
+    JudgmentStatus,
+    Response,
+    ResponseStatus,
+)
+
+Judgments = tuple[Judgment, ...]  # of one response: one a construct, in the order of the judge's constructs
+EMPTY_INCOHERENT = "empty: the response has no text"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One response to judge, with what was asked."""
+
+    item: Item
+    intent: Intent
+    response: Response
 
 
 class Judge(Protocol):
@@ -29,10 +51,83 @@ class Judge(Protocol):
         ...
 
     @property
-    def sha256(self) -> str:
-        """The hash of all that decides its judgments."""
+    def cost(self) -> str:
+        """What a judgment takes, in words: rules, a model of so many parameters, an endpoint's tokens."""
         ...
 
-    def judge(self, item: Item, intent: Intent, response: Response) -> tuple[Judgment, ...]:
-        """One judgment a construct, in the order of `constructs`."""
+    @property
+    def agreement(self) -> str:
+        """What is known of its agreement with people, with the source; "not known" where nothing is."""
         ...
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same response always has the same judgment, so that repeats tell nothing."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that decides its judgments; to ask for it loads no weights and calls nobody."""
+        ...
+
+    def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
+        """The judgments of each case, in the order of the cases; what was yielded is done.
+
+        `repeat` counts from 0 and names an independent draw of a judge that is not deterministic.
+        """
+        ...
+
+
+def without_a_text(case: Case, judge: Judge, *, repeat: int = 0) -> Judgments | None:
+    """What every judge says of a response without a text; None where there is one to judge.
+
+    A failed response has a failed judgment. An empty one is incoherent and has no other judgment; a text of
+    white space alone counts as empty. A cut response is judged like any other.
+    """
+    response = case.response
+    if response.status is ResponseStatus.FAILED:
+        reason = f"there is no response: {response.reason or 'no reason was given'}"
+        return no_values(case, judge, JudgmentStatus.FAILED, reason=reason, repeat=repeat)
+    if response.status is ResponseStatus.EMPTY or not response.text.strip():
+        return tuple(
+            judgment(case, judge, construct, 1.0, raw=EMPTY_INCOHERENT, repeat=repeat)
+            if construct is Construct.INCOHERENT
+            else no_value(
+                case, judge, construct, JudgmentStatus.SKIPPED, reason="the response is empty", repeat=repeat
+            )
+            for construct in judge.constructs
+        )
+    return None
+
+
+def judgment(
+    case: Case, judge: Judge, construct: Construct, value: float, *, raw: str, repeat: int = 0
+) -> Judgment:
+    """A judgment with a value in [0, 1]; `raw` is its evidence."""
+    return Judgment(
+        case.response.key, judge.name, repeat, construct, value, JudgmentStatus.OK, reason="", raw=raw
+    )
+
+
+def no_value(
+    case: Case,
+    judge: Judge,
+    construct: Construct,
+    status: JudgmentStatus,
+    *,
+    reason: str,
+    raw: str = "",
+    repeat: int = 0,
+) -> Judgment:
+    """A judgment without a value, and why."""
+    return Judgment(case.response.key, judge.name, repeat, construct, None, status, reason, raw)
+
+
+def no_values(
+    case: Case, judge: Judge, status: JudgmentStatus, *, reason: str, raw: str = "", repeat: int = 0
+) -> Judgments:
+    """No value for any of the judge's constructs, and why."""
+    return tuple(
+        no_value(case, judge, construct, status, reason=reason, raw=raw, repeat=repeat)
+        for construct in judge.constructs
+    )

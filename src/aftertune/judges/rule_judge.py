@@ -1,20 +1,13 @@
-"""A judge made of a rule: what it does with responses that cannot be judged is the same for every rule."""
+"""A judge made of a rule."""
 
 import hashlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aftertune.records import (
-    Construct,
-    Intent,
-    Item,
-    Judgment,
-    JudgmentStatus,
-    Response,
-    ResponseStatus,
-)
+from aftertune.judges.base import Case, Judgments, judgment, without_a_text
+from aftertune.records import Construct, Judgment
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +20,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RuleJudge:
-    """A judge of one construct, by a rule on (prompt, text).
-
-    A failed response has a failed judgment. An empty one is incoherent and has no other judgment; a text of
-    white space alone counts as empty. A cut response is judged like any other.
-    """
+    """A judge of one construct, by a rule on (prompt, text); a refusal is a refusal whatever was asked."""
 
     name: str
     constructs: tuple[Construct]
@@ -39,30 +28,20 @@ class RuleJudge:
     licence: str
     sha256: str
     rule: Callable[[str, str], Finding]
+    agreement: str = "not known"
+    cost: str = "rules: microseconds"
+    deterministic: bool = True
 
-    def judge(self, item: Item, intent: Intent, response: Response) -> tuple[Judgment, ...]:
-        """One judgment: 1.0 where the event is there, 0.0 where it is not, or none with a reason."""
-        del intent  # a refusal is a refusal whatever was asked
-        if response.status is ResponseStatus.FAILED:
-            reason = f"there is no response: {response.reason or 'no reason was given'}"
-            return (self._no_value(response, JudgmentStatus.FAILED, reason),)
-        if response.status is ResponseStatus.EMPTY or not response.text.strip():
-            if self.constructs[0] is Construct.INCOHERENT:
-                return (self._value(response, Finding(True, "empty: the response has no text")),)
-            return (self._no_value(response, JudgmentStatus.SKIPPED, "the response is empty"),)
-        return (self._value(response, self.rule(item.prompt, response.text)),)
+    def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
+        """One judgment a case: 1.0 where the event is there, 0.0 where it is not, or none with a reason."""
+        for case in cases:
+            judgments = without_a_text(case, self, repeat=repeat)
+            yield (self._found(case, repeat),) if judgments is None else judgments
 
-    def _value(self, response: Response, finding: Finding) -> Judgment:
+    def _found(self, case: Case, repeat: int) -> Judgment:
+        finding = self.rule(case.item.prompt, case.response.text)
         value = 1.0 if finding.event else 0.0
-        return self._judgment(response, value, JudgmentStatus.OK, reason="", raw=finding.evidence)
-
-    def _no_value(self, response: Response, status: JudgmentStatus, reason: str) -> Judgment:
-        return self._judgment(response, None, status, reason=reason, raw="")
-
-    def _judgment(
-        self, response: Response, value: float | None, status: JudgmentStatus, *, reason: str, raw: str
-    ) -> Judgment:
-        return Judgment(response.key, self.name, 0, self.constructs[0], value, status, reason, raw)
+        return judgment(case, self, self.constructs[0], value, raw=finding.evidence, repeat=repeat)
 
 
 def code_sha256(*paths: str) -> str:

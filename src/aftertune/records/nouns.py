@@ -69,11 +69,15 @@ class CheckpointStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One prompt of a task; `id` is unique in its task and never used as a path."""
+    """One prompt of a task; `id` is unique in its task and never used as a path.
+
+    `reference` is the answer that a capability task expects, None where there is none.
+    """
 
     id: str
     prompt: str
     category: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ ITEM_COLUMNS: dict[str, type] = {
     "item": str,
     "prompt": str,
     "category": str,
+    "reference": str,
 }
 
 REQUEST_COLUMNS: dict[str, type] = {

@@ -1,11 +1,14 @@
 """Judge: every judgment that is missing, of every response of the study; no model under study is touched."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from aftertune.judges import get_judge
-from aftertune.judges.base import Judge
+from aftertune.judges import Case, Judgments, get_judge
 from aftertune.records import (
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
@@ -20,6 +23,7 @@ from aftertune.store import RunDirectory, read_shards, write_shard
 from aftertune.study import Study
 
 _SHARD_RESPONSES = 2000
+_SHARD_S = 60.0  # what a slow judge loses when it is interrupted
 
 
 def judge(run: RunDirectory, *, progress: Progress) -> None:
@@ -27,30 +31,50 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
 
     Args:
         run: a run directory with responses.
-        progress: told (stage, done, total), in responses × judges.
+        progress: told (stage, done, total), in responses × judges × judge repeats.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     responses = _responses(run)
-    total = responses.height * len(study.judges)
+    total = responses.height * sum(spec.repeats for spec in study.judges)
     n_done = 0
-    for name in study.judges:
-        a_judge = get_judge(name)
+    for spec in study.judges:
+        a_judge = get_judge(spec)
         folder = run.judgments(a_judge.name, a_judge.sha256)
-        judged = set(read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)["response_key"])
-        missing = responses.filter(~pl.col("key").is_in(list(judged)))
-        n_done += responses.height - missing.height
-        progress("judge", n_done, total)
-        for part in missing.iter_slices(_SHARD_RESPONSES):
-            rows = [row for entry in part.iter_rows(named=True) for row in _judge_one(a_judge, entry)]
-            write_shard(folder, rows, JUDGMENT_COLUMNS)
-            n_done += part.height
+        judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
+        for repeat in range(spec.repeats):
+            there = set(judged.filter(pl.col("judge_repeat") == repeat)["response_key"])
+            missing = responses.filter(~pl.col("key").is_in(list(there)))
+            n_done += responses.height - missing.height
             progress("judge", n_done, total)
+            for part in missing.iter_slices(_SHARD_RESPONSES):
+                cases = [_case(entry) for entry in part.iter_rows(named=True)]
+                for judgments in _kept_as_they_come(folder, a_judge.judge(cases, repeat=repeat)):
+                    n_done += judgments
+                    progress("judge", n_done, total)
+
+
+def _kept_as_they_come(folder: Path, judged: Iterator[Judgments]) -> Iterator[int]:
+    """Write shards as judgments come, also those that came before a fault; yields how many responses each."""
+    rows: list[dict[str, object]] = []
+    n_waiting, last = 0, time.monotonic()
+    try:
+        for judgments in judged:
+            rows += [asdict(judgment) for judgment in judgments]
+            n_waiting += 1
+            if time.monotonic() - last > _SHARD_S:
+                write_shard(folder, rows, JUDGMENT_COLUMNS)
+                yield n_waiting
+                rows, n_waiting, last = [], 0, time.monotonic()
+    finally:
+        if rows:
+            write_shard(folder, rows, JUDGMENT_COLUMNS)
+    yield n_waiting
 
 
 def _responses(run: RunDirectory) -> pl.DataFrame:
     """The study's responses that are there, with their items."""
     requests = run.read_table(run.requests).select("key", "task", "item")
-    items = run.read_table(run.items).select("task", "item", "prompt", "category", "intent")
+    items = run.read_table(run.items).select("task", "item", "prompt", "category", "reference", "intent")
     responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
     return (
         requests.unique("key", keep="first", maintain_order=True)
@@ -59,11 +83,9 @@ def _responses(run: RunDirectory) -> pl.DataFrame:
     )
 
 
-def _judge_one(a_judge: Judge, entry: dict[str, object]) -> list[dict[str, object]]:
-    item = Item(str(entry["item"]), str(entry["prompt"]), str(entry["category"]))
+def _case(entry: dict[str, Any]) -> Case:
+    item = Item(entry["item"], entry["prompt"], entry["category"], entry["reference"])
     fields = {name: entry[name] for name in RESPONSE_COLUMNS}
-    finish = fields["finish"]
-    fields["finish"] = None if finish is None else Finish(str(finish))
-    fields["status"] = ResponseStatus(str(fields["status"]))
-    response = Response(**fields)  # pyright: ignore[reportArgumentType]
-    return [asdict(judgment) for judgment in a_judge.judge(item, Intent(str(entry["intent"])), response)]
+    fields["finish"] = None if fields["finish"] is None else Finish(fields["finish"])
+    fields["status"] = ResponseStatus(fields["status"])
+    return Case(item, Intent(entry["intent"]), Response(**fields))

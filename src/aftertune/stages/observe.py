@@ -40,12 +40,16 @@ def observe(run: RunDirectory) -> None:
 
 def _judgments(run: RunDirectory, study: Study, keys: pl.Series) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
-    for order, name in enumerate(study.judges):
-        folder = run.judgments(name, get_judge(name).sha256)
+    for order, spec in enumerate(study.judges):
+        folder = run.judgments(spec.name, get_judge(spec).sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
+        judged = judged.filter(pl.col("judge_repeat") < spec.repeats)
         judged = judged.unique(["response_key", "judge_repeat", "construct"], keep="first")
-        n_missing = len(set(keys) - set(judged["response_key"]))
-        _refuse_gaps(n_missing, keys.n_unique(), f"judgments by {name}", "aftertune judge")
+        n_wanted = keys.n_unique() * spec.repeats
+        n_there = judged.filter(pl.col("response_key").is_in(keys.implode())).select(
+            pl.struct("response_key", "judge_repeat").n_unique()
+        )
+        _refuse_gaps(n_wanted - n_there.item(), n_wanted, f"judgments by {spec.name}", "aftertune judge")
         frames.append(judged.with_columns(pl.lit(order).alias("judge_order")))
     return pl.concat(frames)
 

@@ -150,6 +150,42 @@ class Decoding(_Strict):
         return self.model_dump(exclude={"repeats"})
 
 
+class JudgeSpec(_Strict):
+    """A judge: a known name, or a user's own rubric (`rubric`, a YAML file).
+
+    A model judge takes its weights from the hub at the revision that it is known by, or from a directory
+    (`weights`). A rubric judge asks `model` at an OpenAI-compatible `endpoint`.
+    """
+
+    name: Name  # what the study calls it by
+    judge: Name | None = None  # the known judge that it is; default: its name
+    weights: str | None = None  # a directory with the model judge's weights
+    rubric: str | None = None  # a YAML file; this judge is then the user's own
+    endpoint: str | None = None  # base URL, as https://api.openai.com/v1
+    model: str | None = None  # the endpoint's name of the model that judges
+    api_key_env: Name = "OPENAI_API_KEY"  # the environment variable that holds the key; never the key
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=512, ge=1)
+    # Prices in US dollars per million tokens, [prompt, answer]; none: the cost is not counted.
+    usd_per_million_tokens: (
+        Annotated[tuple[float, ...], Field(strict=False, min_length=2, max_length=2)] | None
+    ) = None
+    repeats: int = Field(default=1, ge=1)  # judge_repeat: each response is judged so often
+
+    @model_validator(mode="after")
+    def _endpoint_and_model(self) -> Self:
+        if (self.endpoint is None) != (self.model is None):
+            raise ValueError(f"judge {self.name!r}: endpoint and model belong together, write both")
+        if self.rubric is not None and self.endpoint is None:
+            raise ValueError(f"judge {self.name!r} has a rubric: write the endpoint and model that it asks")
+        return self
+
+    @property
+    def known_name(self) -> str:
+        """The name that the judge is known by."""
+        return self.judge or self.name
+
+
 class Variation(_Strict):
     """One deliberate change to the baseline, by dotted keys of the study file."""
 
@@ -189,23 +225,23 @@ class Study(_Strict):
     seeds: _Seeds = 5
     tasks: tuple[TaskSpec, ...] = Field(strict=False, min_length=1)
     decodings: dict[Name, Decoding] = Field(min_length=1)
-    judges: tuple[Name, ...] = Field(strict=False, min_length=1)
+    judges: tuple[JudgeSpec, ...] = Field(strict=False, min_length=1)
     variations: tuple[Variation, ...] = Field(default=(), strict=False)
     analysis: AnalysisSpec = AnalysisSpec()
     engine: EngineSpec = EngineSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
 
-    @field_validator("tasks", mode="before")
+    @field_validator("tasks", "judges", mode="before")
     @classmethod
-    def _task_names(cls, value: Any) -> Any:
+    def _bare_names(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             return value
-        return [{"name": task} if isinstance(task, str) else task for task in value]
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _refuse_twins("tasks", [task.name for task in self.tasks])
-        _refuse_twins("judges", list(self.judges))
+        _refuse_twins("judges", [judge.name for judge in self.judges])
         _refuse_twins("seeds", [str(seed) for seed in self.seed_list])
         _refuse_twins("variations", [variation.name for variation in self.variations])
         if "base" in self.recipes:
@@ -227,7 +263,7 @@ class Study(_Strict):
         for key, got, known in (
             ("task", primary.task, [task.name for task in self.tasks]),
             ("decoding", primary.decoding, list(self.decodings)),
-            ("judge", primary.judge, list(self.judges)),
+            ("judge", primary.judge, [judge.name for judge in self.judges]),
         ):
             if got not in known:
                 raise ValueError(f"analysis.primary.{key} is {got!r}; {nearest(got, known)}")

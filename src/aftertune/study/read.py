@@ -82,9 +82,10 @@ def study_schema() -> dict[str, Any]:
     """The JSON Schema of a study file, for editors."""
     schema = Study.model_json_schema(mode="validation")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    # A task may be written as its name alone.
-    tasks = schema["properties"]["tasks"]
-    tasks["items"] = {"anyOf": [{"type": "string"}, tasks["items"]]}
+    # A task and a judge may be written as the name alone.
+    for key in ("tasks", "judges"):
+        entries = schema["properties"][key]
+        entries["items"] = {"anyOf": [{"type": "string"}, entries["items"]]}
     return schema
 
 
@@ -125,10 +126,20 @@ def _absolute(study: Study, folder: Path) -> Study:
         task if task.file is None else task.model_copy(update={"file": _resolve(task.file, folder)})
         for task in study.tasks
     )
+    judges = tuple(
+        judge.model_copy(
+            update={
+                key: _resolve(path, folder)
+                for key, path in (("weights", judge.weights), ("rubric", judge.rubric))
+                if path is not None
+            }
+        )
+        for judge in study.judges
+    )
     model = study.model
     if model.startswith((".", "/", "~")) or (folder / model).is_dir():
         model = _resolve(model, folder)
-    return study.model_copy(update={"recipes": recipes, "tasks": tasks, "model": model})
+    return study.model_copy(update={"recipes": recipes, "tasks": tasks, "judges": judges, "model": model})
 
 
 def _resolve(name: str, folder: Path) -> str:

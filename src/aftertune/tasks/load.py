@@ -7,10 +7,10 @@ from pathlib import Path
 
 from aftertune.errors import DataError, nearest
 from aftertune.records import Intent, Item, Task
+from aftertune.sources import Row, Table, read_table
 from aftertune.study import TaskSpec
 from aftertune.tasks.packaged_tasks import INTENTS, LICENCE, SOURCE, packaged_bytes, packaged_task_names
 from aftertune.tasks.subset import stratified_subset
-from aftertune.tasks.table import Row, Table, read_table
 
 ONE_CATEGORY = "all"
 

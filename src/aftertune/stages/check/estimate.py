@@ -55,7 +55,11 @@ def estimate(resolved: Resolved) -> Estimate:
         n_checkpoints=len(labels) - 1,
         n_items=n_items,
         n_responses=n_responses,
-        n_judgments=n_responses * sum(len(judge.constructs) for judge in resolved.judges),
+        n_judgments=n_responses
+        * sum(
+            len(judge.constructs) * spec.repeats
+            for judge, spec in zip(resolved.judges, study.judges, strict=True)
+        ),
         n_training_tokens=resolved.n_training_tokens,
         generated_tokens=tokens,
         time_s=time_s,

@@ -41,6 +41,7 @@ def prepare(run: RunDirectory, study_file: Path) -> Resolved:
             "item": item.id,
             "prompt": item.prompt,
             "category": item.category,
+            "reference": item.reference,
         }
         for task in resolved.tasks
         for item in task.items
@@ -87,6 +88,8 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
                 "constructs": list(j.constructs),
                 "source": j.source,
                 "licence": j.licence,
+                "cost": j.cost,
+                "agreement": j.agreement,
                 "sha256": j.sha256,
             }
             for j in resolved.judges

@@ -47,7 +47,7 @@ def resolve(study: Study) -> Resolved:
     Raises:
         AftertuneError: something that the study names is missing or wrong.
     """
-    judges = tuple(get_judge(name) for name in study.judges)
+    judges = tuple(get_judge(spec) for spec in study.judges)
     tasks = tuple(load_task(spec, root_seed=study.root_seed) for spec in study.tasks)
     _check_primary(study, tasks, judges)
     _check_variations(study)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from aftertune.errors import DataError
-from aftertune.tasks.table import read_table
+from aftertune.sources import read_table
 
 
 def values(content: str | bytes, name: str) -> list[dict[str, str]]:
