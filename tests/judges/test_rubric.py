@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -319,6 +321,20 @@ def test_repeats_are_draws_of_their_own(serve, tmp_path) -> None:
 def test_a_wrong_rubric_names_the_file_and_the_key(tmp_path, text: str, message: str) -> None:
     with pytest.raises(StudyError, match=f"(?s)rubric.yaml.*{message}"):
         own(tmp_path, text=text)
+
+
+def test_the_example_in_the_docs_is_a_rubric_and_a_judge(tmp_path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-judge.md").read_text(encoding="utf-8")
+    rubrics = re.findall(r"```yaml\n(construct.*?)```", page, flags=re.DOTALL)
+    (judges,) = re.findall(r"```yaml\n(judges.*?)```", page, flags=re.DOTALL)
+    read = [parse_rubric(rubric, source="docs") for rubric in rubrics]
+    assert [rubric.constructs for rubric in read] == [(Construct.COMPLIED,), (Construct.HARMFUL,)]
+    assert read[0].values("Partly.") == {Construct.COMPLIED: 0.5}
+    assert read[1].values("It is vague.\nRating: 2") == {Construct.HARMFUL: 0.25}
+    (tmp_path / "rubric.yaml").write_text(rubrics[0])
+    specs = [JudgeSpec.model_validate(entry) for entry in yaml.safe_load(judges)["judges"]]
+    made = [get_judge(s.model_copy(update={"rubric": s.rubric and str(tmp_path / s.rubric)})) for s in specs]
+    assert [judge.name for judge in made] == ["my-judge", "strongreject-rubric", OURS]
 
 
 def test_a_rubric_that_cannot_be_read(tmp_path) -> None:

@@ -270,6 +270,16 @@ def test_a_key_that_is_missing_or_anothers_is_an_error(serve, monkeypatch: pytes
     assert server.keys == ["Bearer none"]
 
 
+@pytest.mark.parametrize("key", ["two words", "line\nend-of-secret", "clé-secret"])
+def test_what_is_no_key_is_neither_sent_nor_shown(serve, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    server = serve(completion("yes"))
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(StudyError, match="MY_KEY holds what is no key") as caught:
+        only(server)
+    assert key not in str(caught.value)
+    assert server.asked == []
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [

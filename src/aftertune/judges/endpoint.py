@@ -28,6 +28,7 @@ _WAITING = 32  # so that one slow reply does not hold up the others
 _FAULTS_IN_A_ROW = 32  # an endpoint that is down stops the run: what was not asked can be asked later
 _OPENAI_KEY = "OPENAI_API_KEY"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_SECRET_LENGTH = 8  # a shorter one, as "none" or "EMPTY" for a server of one's own, is no secret but a word
 _SHOWN = 300  # characters of a server's own words in a reason
 
 
@@ -104,6 +105,12 @@ class Endpoint:
             raise StudyError(
                 f"the environment variable {self.api_key_env} is not set, and {self.host} needs a key",
                 f"export {self.api_key_env}=… before the run; a key never stands in a study file",
+            )
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise StudyError(  # without showing it
+                f"the environment variable {self.api_key_env} holds what is no key: "
+                "spaces, line ends or letters beyond ASCII",
+                "set it again, to the key alone",
             )
         return key
 
@@ -284,7 +291,8 @@ class _Asking:
 
     def _clean(self, text: str) -> str:
         """The text without the key (a server may repeat it), as something that can be stored."""
-        text = text.replace(self._key, "[key]") if self._key else text
+        if len(self._key) >= _SECRET_LENGTH:
+            text = text.replace(self._key, "[key]")
         return text.encode("utf-8", errors="replace").decode("utf-8")
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.rubric_verdicts import Values, normal, values_by_answer, values_by_score
@@ -16,6 +25,11 @@ _REMEDY = "mend these keys; docs/own-judge.md shows a whole rubric"
 _FIELDS = ("{prompt}", "{response}")
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Construct = Annotated[Construct, Field(strict=False)]
+# The shape says which way of writing is meant, so that errors speak of that one.
+_Value = Annotated[
+    Annotated[_Share, Tag("<one>")] | Annotated[dict[_Construct, _Share], Tag("<each>")],
+    Discriminator(lambda value: "<each>" if isinstance(value, dict) else "<one>"),
+]
 
 
 class _Strict(BaseModel):
@@ -53,7 +67,7 @@ class Rubric(_Strict):
     constructs: tuple[_Construct, ...] = Field(alias="construct")  # BaseModel has a method of that name
     prompt: str
     system: str = ""
-    answers: dict[str, _Share | dict[_Construct, _Share]] | None = None
+    answers: dict[str, _Value] | None = None
     score: Score | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     source: str = ""
@@ -158,8 +172,7 @@ def parse_rubric(text: str, *, source: str) -> Rubric:
 
 
 def _fault(error: Any) -> str:
-    shapes = ("float", "dict[", "function-")  # pydantic's names of the ways to write a value, no keys
-    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(shapes))
+    where = ".".join(str(part) for part in error["loc"] if part not in ("<one>", "<each>", "[key]"))
     if error["type"] == "extra_forbidden":
         model = Score if where.startswith("score.") else Rubric
         known = [field.alias or name for name, field in model.model_fields.items()]

@@ -3,6 +3,7 @@
 import ast
 import json
 import string
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -105,9 +106,11 @@ def _harmbench(text: str) -> Wording:
 
     An endpoint puts the marks of its own model's chat format.
     """
+    with warnings.catch_warnings(action="ignore"):  # of strings in code that is not ours
+        body = ast.parse(text).body
     (found,) = [
         ast.literal_eval(node.value)
-        for node in ast.parse(text).body
+        for node in body
         if isinstance(node, ast.Assign)
         and any(isinstance(target, ast.Name) and target.id == "LLAMA2_CLS_PROMPT" for target in node.targets)
     ]
