@@ -208,10 +208,9 @@ def tasks(as_json: AsJson = False) -> None:
 @app.command()
 def judges(as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
-    from aftertune.judges import get_judge, known_judges
-    from aftertune.study import JudgeSpec
+    from aftertune.judges import judge_as_listed, known_judges
 
-    listed = [get_judge(JudgeSpec(name=name)) for name in known_judges()]
+    listed = [judge_as_listed(name) for name in known_judges()]
     rows = [
         {
             "name": j.name,

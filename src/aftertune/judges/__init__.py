@@ -9,7 +9,7 @@ from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import RUBRIC_MAKERS, own_rubric
 from aftertune.study import JudgeSpec
 
-__all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges"]
+__all__ = ["Case", "Judge", "Judgments", "get_judge", "judge_as_listed", "known_judges"]
 
 # Judges that need nothing but their name.
 _FIXED: tuple[Judge, ...] = (REFUSAL_RULES, INCOHERENCE_RULES)
@@ -20,6 +20,13 @@ _MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {**RUBRIC_MAKERS}
 def known_judges() -> tuple[str, ...]:
     """The name of every judge, in the order in which they are listed to people."""
     return (*(judge.name for judge in _FIXED), *_MAKERS)
+
+
+def judge_as_listed(name: str) -> Judge:
+    """A known judge to be shown in a list, where no study says which endpoint and model it asks."""
+    if name in RUBRIC_MAKERS:
+        return get_judge(JudgeSpec(name=name, endpoint="https://your-endpoint/v1", model="your model"))
+    return get_judge(JudgeSpec(name=name))
 
 
 def get_judge(spec: JudgeSpec) -> Judge:
@@ -57,7 +64,8 @@ def _own(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    given = sorted(spec.model_fields_set - {"name", "repeats"})
+    # By value: a study that is read back from its run directory has every field set.
+    given = sorted(set(spec.model_dump(exclude_defaults=True)) - {"name", "judge", "repeats"})
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"

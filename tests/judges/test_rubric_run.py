@@ -1,0 +1,56 @@
+"""A rubric judge in a study: nothing is lost, scored or asked twice, and a dead endpoint stops the run."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from aftertune.errors import EngineError
+from aftertune.judges.usage import total_usage
+from endpoint_server import Answer, Server, completion
+from stage_runs import STAGES, rows, run, study_of
+
+KEY = "sk-test-0123456789"
+
+
+def test_a_study_with_a_rubric_judge(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.setenv("AFTERTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MY_KEY", KEY)
+    answers = [completion("YES"), Answer("<html>", kind="text/html"), completion("maybe")]
+    server = Server(lambda number, _: answers[number % 3])
+    asked = {
+        "endpoint": server.url,
+        "model": "m",
+        "api_key_env": "MY_KEY",
+        "usd_per_million_tokens": [1.0, 10.0],
+    }
+    judge = {"name": "aftertune-rubric-complied", **asked}
+    study = study_of(tiny_model, judges=["refusal-rules", judge])
+    try:
+        out = run(study, tmp_path / "run", stages=STAGES)
+        n_asked = len(server.asked)
+        server.script = lambda *_: Answer("gone", 404)
+        run(study, out, stages=STAGES)  # all is judged: nobody is asked
+        assert len(server.asked) == n_asked
+        own = tmp_path / "rubric.yaml"
+        own.write_text("{construct: refused, prompt: '{prompt} {response}', answers: {a: 0, b: 1}}")
+        other = study | {"judges": ["refusal-rules", {"name": "other", "rubric": str(own), **asked}]}
+        with pytest.raises(EngineError, match="32 times in a row"):
+            run(other, tmp_path / "other", stages=("tune", "generate", "judge"))
+    finally:
+        server.close()
+    judged = rows(out, "judgments").filter(pl.col("judge") == "aftertune-rubric-complied")
+    counts = dict(judged["status"].value_counts().iter_rows())
+    assert judged.height == rows(out, "responses").height
+    assert counts["ok"] > 0
+    assert counts["failed"] > 0
+    assert counts["unparsed"] > 0
+    assert judged.filter((pl.col("status") != "ok") & pl.col("value").is_not_null()).height == 0
+    assert total_usage(judged["raw"]).n_asked == n_asked
+    kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert KEY.encode() not in kept
+    assert KEY not in json.dumps(judged.to_dicts(), default=str)
