@@ -5,13 +5,15 @@ from collections.abc import Callable
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.base import Case, Judge, Judgments
 from aftertune.judges.incoherence_rules import INCOHERENCE_RULES
+from aftertune.judges.number_match import NUMBER_MATCH
+from aftertune.judges.phrase_lists import PHRASE_JUDGES
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.study import JudgeSpec
 
 __all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges"]
 
 # Judges that need nothing but their name.
-_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, INCOHERENCE_RULES)
+_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, *PHRASE_JUDGES, INCOHERENCE_RULES, NUMBER_MATCH)
 # Judges that a study configures, by their known name; to make one loads no weights and calls nobody.
 _MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {}
 
@@ -45,7 +47,9 @@ def get_judge(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    given = sorted(spec.model_fields_set - {"name", "repeats"})
+    # Not the fields set: a study that was written out and read again has set them all.
+    plain = JudgeSpec(name=spec.name, repeats=spec.repeats)
+    given = [key for key, value in spec if value != getattr(plain, key)]
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"
