@@ -5,17 +5,16 @@ The hub and the web cannot be reached in these tests: `hf_hub_download` and `url
 
 import hashlib
 import io
+from types import SimpleNamespace
 from urllib.error import URLError
 
-import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from aftertune.errors import DataError
 from aftertune.sources import HubFile, WebFile, fetch
-from aftertune.sources import fetch as fetch_function
-from aftertune.sources.fetch import cache_directory
+from aftertune.sources.public_files import cache_directory
 
 URL = "https://example.org/0f505d82/rows.csv"
 HUB = HubFile("owner/set", "rows.csv", "0" * 40, gated=True)
@@ -34,7 +33,7 @@ def web(monkeypatch, tmp_path):
             raise URLError("no route")
         return io.BytesIO(answers[request.full_url])
 
-    monkeypatch.setattr(f"{fetch_function.__module__}.urlopen", urlopen)
+    monkeypatch.setattr("aftertune.sources.public_files.urlopen", urlopen)
     return answers, asked
 
 
@@ -86,7 +85,7 @@ def test_the_hub_is_asked_for_the_pinned_commit(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "error",
     [
-        GatedRepoError("403", response=httpx.Response(403, request=httpx.Request("GET", "https://h"))),
+        GatedRepoError("403", response=SimpleNamespace(headers={}, request=None, status_code=403)),
         LocalEntryNotFoundError("offline"),
     ],
 )
