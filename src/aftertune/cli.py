@@ -32,6 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+tasks_app = typer.Typer(add_completion=False)
+app.add_typer(tasks_app, name="tasks")
+
+TASK_COLUMNS = ("name", "intent", "items", "access", "licence")
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
 ]
@@ -185,24 +189,35 @@ def schema(
         raise typer.BadParameter(f"there is a schema of study and of analysis, got {of!r}")
 
 
-@app.command()
-def tasks(as_json: AsJson = False) -> None:
-    """List the packaged tasks."""
-    from aftertune.study import TaskSpec
-    from aftertune.tasks import load_task, packaged_task_names
+@tasks_app.callback(invoke_without_command=True)
+def tasks(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the packaged tasks and the public benchmarks; `tasks show NAME` samples the items of one."""
+    if context.invoked_subcommand is None:
+        from aftertune.commands.tasks import list_tasks
 
-    loaded = [load_task(TaskSpec(name=name), root_seed=0) for name in packaged_task_names()]
-    rows = [
-        {
-            "name": t.name,
-            "intent": t.intent.value,
-            "items": len(t.items),
-            "licence": t.licence,
-            "sha256": t.sha256,
-        }
-        for t in loaded
-    ]
-    _print_rows(rows, as_json=as_json)
+        listed = list_tasks()
+        shown = listed if as_json else [{k: row[k] for k in TASK_COLUMNS} for row in listed]
+        _print_rows(shown, as_json=as_json)
+
+
+@tasks_app.command(name="show")
+def show_task(
+    name: Annotated[str, typer.Argument(help="A packaged task or a public benchmark.")],
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="A local copy: the original's file, or its folder.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="The commit at which a benchmark is fetched.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many items to sample.")] = 5,
+    root_seed: Annotated[int, typer.Option("--root-seed", min=0, help="What the sample depends on.")] = 2025,
+    as_json: AsJson = False,
+) -> None:
+    """Show a task's citation, source and event, and sample its items."""
+    from aftertune.commands.tasks import describe_task, task_lines
+
+    shown = describe_task(name, data_dir=data_dir, revision=revision, n=n, root_seed=root_seed)
+    print(json.dumps(shown, indent=2) if as_json else "\n".join(task_lines(shown)))
 
 
 @app.command()

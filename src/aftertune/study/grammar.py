@@ -3,7 +3,17 @@
 import shlex
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from aftertune.errors import nearest
 from aftertune.records import Intent
@@ -100,14 +110,24 @@ Recipe = Annotated[
 
 
 class TaskSpec(_Strict):
-    """A task: a packaged name, or a user's CSV or JSONL by column names; `n` draws a stratified subset."""
+    """A task: a packaged one or a public benchmark by its name, or a user's table by column names.
+
+    A benchmark is fetched from where it is published, at the commit that aftertune knows or at `revision`; or
+    read from a local copy: `data_dir` in the original's own format, `file` in any other, with its columns.
+    Columns, intent and `where` that are not written are the benchmark's.
+    """
 
     name: Name
-    file: str | None = None
-    intent: Intent | None = Field(default=None, strict=False)
+    file: str | None = None  # a table, or a folder of tables, whose names become the column "file"
+    data_dir: str | None = None  # a benchmark's original file, or the folder that holds it
+    revision: str | None = Field(default=None, min_length=1)  # the commit at which a benchmark is fetched
+    sha256: str | None = Field(default=None, min_length=64, max_length=64)  # the items must have this hash
+    intent: Intent | None = Field(default=None, strict=False)  # of a benchmark: its own
     prompt_column: str = "prompt"
     id_column: str | None = "id"  # null: the id is made from the prompt's hash
     category_column: str | None = "category"  # null: one category for all
+    context_column: str | None = None  # stands before the prompt where it is not empty
+    reference_column: str | None = None  # the expected answer: what follows the last ####, or all of it
     where: dict[str, str] = {}  # keep rows whose column equals the value
     n: int | None = Field(
         default=None, ge=1
@@ -116,10 +136,16 @@ class TaskSpec(_Strict):
     licence: str = ""
 
     @model_validator(mode="after")
-    def _file_needs_intent(self) -> Self:
-        if self.file is not None and self.intent is None:
-            raise ValueError(f"task {self.name!r} comes from a file: write its intent, harmful or benign")
+    def _one_source(self) -> Self:
+        given = [key for key in ("file", "data_dir", "revision") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"task {self.name!r} has {' and '.join(given)}: write one of them")
         return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A default that is dumped and read again would count as written, and win over the benchmark's own.
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 class Decoding(_Strict):

@@ -123,7 +123,13 @@ def _absolute(study: Study, folder: Path) -> Study:
         for name, recipe in study.recipes.items()
     }
     tasks = tuple(
-        task if task.file is None else task.model_copy(update={"file": _resolve(task.file, folder)})
+        task.model_copy(
+            update={
+                key: _resolve(path, folder)
+                for key, path in (("file", task.file), ("data_dir", task.data_dir))
+                if path is not None
+            }
+        )
         for task in study.tasks
     )
     judges = tuple(
