@@ -16,7 +16,7 @@ ONE_CATEGORY = "all"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what; `twins` gives equal prompts without ids an id each, instead of refusing them."""
+    """Which column holds what; `twins` gives equal prompts without ids an id each, and refuses none."""
 
     prompt_column: str
     id_column: str | None

@@ -138,8 +138,8 @@ def _check_known(benchmark: Benchmark, table: Table, items: tuple[Item, ...]) ->
     found = prompts_sha256(item.prompt for item in items)
     if benchmark.prompts_sha256 not in (None, found):
         raise DataError(
-            f"{benchmark.name}: {table.source} is not the {benchmark.title} that aftertune knows: its prompts "
-            f"have the SHA-256 {found}, expected {benchmark.prompts_sha256}",
+            f"{benchmark.name}: {table.source} is not the {benchmark.title} that aftertune knows: its "
+            f"prompts have the SHA-256 {found}, expected {benchmark.prompts_sha256}",
             remedy,
         )
 

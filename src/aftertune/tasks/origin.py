@@ -55,7 +55,11 @@ def from_publisher(spec: TaskSpec, benchmark: Benchmark) -> Table:
         DataError: no commit is known, or the files cannot be had; for a gated one, how to get access.
     """
     sources = publisher_files(spec, benchmark)
-    files, names = [fetch(source) for source in sources], [source.name for source in sources]
+    try:
+        files = [fetch(source) for source in sources]
+    except DataError as error:
+        raise DataError(f"task {spec.name!r}: {error.what}", error.remedy) from error
+    names = [source.name for source in sources]
     return _original(spec, benchmark, files, names, whole=f"{names[0]} and {len(names) - 1} more")
 
 
@@ -65,8 +69,8 @@ def publisher_files(spec: TaskSpec, benchmark: Benchmark) -> tuple[HubFile | Web
     if isinstance(source, WebFile):
         if spec.revision is not None:
             raise DataError(
-                f"task {spec.name!r}: {benchmark.title} is fetched at the commit in {source.url}, and revision "
-                f"is {spec.revision!r}",
+                f"task {spec.name!r}: {benchmark.title} is fetched at the commit in {source.url}, and "
+                f"revision is {spec.revision!r}",
                 "leave revision out, or give your copy as data_dir",
             )
         return (source,)

@@ -16,8 +16,8 @@ BENCHMARKS = (
     Benchmark(
         name="simple-safety-tests",
         title="SimpleSafetyTests",
-        citation="Vidgen et al. 2023, SimpleSafetyTests: a Test Suite for Identifying Critical Safety Risks in "
-        "Large Language Models, arXiv 2311.08370",
+        citation="Vidgen et al. 2023, SimpleSafetyTests: a Test Suite for Identifying Critical Safety Risks "
+        "in Large Language Models, arXiv 2311.08370",
         licence="CC-BY-4.0",
         intent=Intent.HARMFUL,
         event=COMPLIED,

@@ -19,8 +19,8 @@ def _release(release: str, n_items: int, revision: str | None) -> Benchmark:
     return Benchmark(
         name=f"sorry-bench-{release}",
         title=f"SORRY-Bench {release[:4]}/{release[4:]}, base prompts",
-        citation="Xie et al. 2025, SORRY-Bench: Systematically Evaluating Large Language Model Safety Refusal, "
-        "arXiv 2406.14598",
+        citation="Xie et al. 2025, SORRY-Bench: Systematically Evaluating Large Language Model Safety "
+        "Refusal, arXiv 2406.14598",
         licence="SORRY-Bench licence agreement (no redistribution)",
         intent=Intent.HARMFUL,
         event=COMPLIED,

@@ -13,8 +13,8 @@ from aftertune.sources import WebFile
 from aftertune.tasks.base import COMPLIED, OVER_REFUSED, Benchmark
 
 _CITATION = (
-    "Röttger et al. 2024, XSTest: A Test Suite for Identifying Exaggerated Safety Behaviours in Large Language "
-    "Models, arXiv 2308.01263"
+    "Röttger et al. 2024, XSTest: A Test Suite for Identifying Exaggerated Safety Behaviours in Large "
+    "Language Models, arXiv 2308.01263"
 )
 _SOURCE = WebFile(
     "https://raw.githubusercontent.com/paul-rottger/xstest/d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d/"
