@@ -14,6 +14,7 @@ import typer
 
 from aftertune import __version__
 from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.calibrate import LabelOptions
 from aftertune.commands.options import spelled_out
 from aftertune.errors import AftertuneError
 
@@ -32,12 +33,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+judges_app = typer.Typer(invoke_without_command=True)
+app.add_typer(judges_app, name="judges")
+
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 StudyOrRun = Annotated[Path, typer.Argument(help="A study file, or the run directory that holds it.")]
+JudgesFrom = Annotated[
+    Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
+]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
 
 
@@ -131,8 +138,22 @@ def generate(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def judge(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
-    """Judge the responses that have not been judged."""
+def judge(
+    study: StudyOrRun,
+    out: Out = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="Add a judge to the run directory, and judge with it too."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="Take away a judge that was added with --judge.")
+    ] = None,
+    judges_from: JudgesFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the responses that have not been judged; generates nothing."""
+    if judge or drop:
+        _change_judges(study, judge or [], drop or [], judges_from)
     _run_stages(study, out, ("judge",), as_json=as_json)
 
 
@@ -205,9 +226,11 @@ def tasks(as_json: AsJson = False) -> None:
     _print_rows(rows, as_json=as_json)
 
 
-@app.command()
-def judges(as_json: AsJson = False) -> None:
+@judges_app.callback()
+def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
+    if context.invoked_subcommand is not None:
+        return
     from aftertune.judges import get_judge, known_judges
     from aftertune.study import JudgeSpec
 
@@ -223,6 +246,31 @@ def judges(as_json: AsJson = False) -> None:
         for j in listed
     ]
     _print_rows(rows, as_json=as_json)
+
+
+@judges_app.command()
+@spelled_out(LabelOptions)
+def calibrate(
+    labels: Annotated[Path, typer.Argument(help="People's labels: CSV, JSONL or JSON.")],
+    judge: Annotated[list[str], typer.Option("--judge", help="A judge to measure; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the calibration goes.")] = Path(
+        "calibration.json"
+    ),
+    study: JudgesFrom = None,
+    as_json: AsJson = False,
+    *,
+    options: LabelOptions,
+) -> None:
+    """Hold judges against people's labels: sensitivity, specificity, kappa and AC1, with intervals."""
+    from aftertune.commands.calibrate import calibrate_labels, calibration_rows, printed
+    from aftertune.judges.added import named_specs
+
+    calibration = calibrate_labels(labels, named_specs(judge, study), out, options)
+    if as_json:
+        print(printed(calibration))
+        return
+    _print_rows(calibration_rows(calibration), as_json=False)
+    print(f"{out.name}: {out}")
 
 
 @app.command()
@@ -266,6 +314,15 @@ def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_j
         print(json.dumps({"run": str(directory), "stages": list(stages)}))
     else:
         print(f"{', '.join(stages)}: done in {directory}")
+
+
+def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:
+    from aftertune.judges.added import add_judges, drop_judges, named_specs
+
+    run = _run_at(target)
+    with run.locked():
+        drop_judges(run, drop)
+        add_judges(run, named_specs(add, study_file))
 
 
 def _run_at(directory: Path) -> "RunDirectory":

@@ -45,7 +45,8 @@ def get_judge(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    given = sorted(spec.model_fields_set - {"name", "repeats"})
+    # study.json writes every default out, so what was set is what differs from one.
+    given = sorted(spec.model_dump(exclude_defaults=True).keys() - {"name", "repeats"})
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"
