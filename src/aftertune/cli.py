@@ -172,6 +172,10 @@ def analyze(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where analysis.json goes; beside the table by default.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Correct rates by what `judges calibrate` wrote (run directory)."),
+    ] = None,
     as_json: AsJson = False,
     *,
     options: TableOptions,
@@ -179,8 +183,39 @@ def analyze(
     """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
     if source.is_dir():
         _run_at(source)
-    analysis, written = analyze_source(source, out, options)
+    analysis, written = analyze_source(source, out, options, calibration)
     _print_analysis(analysis, [written], as_json=as_json, in_full=not source.is_dir())
+
+
+@app.command()
+def label(
+    study: RunPath,
+    construct: Annotated[
+        str, typer.Option("--construct", help="What people say of a response: refused, complied, harmful, …")
+    ] = "refused",
+    n: Annotated[int, typer.Option("--n", help="How many responses to draw, over all models.")] = 100,
+    task: Annotated[str | None, typer.Option("--task", help="Draw from this task alone.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file for people; never written over.")] = Path(
+        "labels.csv"
+    ),
+    take: Annotated[
+        Path | None, typer.Option("--take", help="Take the labels back from this file; draws nothing.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --take: the file's labels replace earlier, other ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
+    from aftertune.stages.label import draw_sample, take_labels
+
+    run = _run_at(study)
+    with run.locked():
+        if take is None:
+            told = draw_sample(run, n=n, construct=construct, task=task, out=out)
+        else:
+            told = take_labels(run, take, construct=construct, replace_earlier=replace)
+    print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
 
 
 @app.command()
