@@ -44,19 +44,17 @@ class Drawn:
 
     def in_words(self) -> str:
         """For people."""
-        lines = [
+        first = (
+            f"{self.n} responses drawn into {self.file}: write 1 ({self.construct}) or 0 (not) into"
+            " the column `label`, or leave it blank"
+        )
+        models = [
             f"  {model}: {int(m['n_drawn'])} of {int(m['n_eligible'])} responses"
             for model, m in self.by_model.items()
         ]
-        return "\n".join(
-            [
-                f"{self.n} responses drawn into {self.file}: write 1 or 0 into the column `label` ({self.construct}"
-                " or not), or leave it blank",
-                *lines,
-                f"  {self.n_without_text} responses have no text and were not drawn",
-                f"then: aftertune label DIR --take {self.file} --construct {self.construct}",
-            ]
-        )
+        without = f"  {self.n_without_text} responses have no text and were not drawn"
+        then = f"then: aftertune label DIR --take {self.file} --construct {self.construct}"
+        return "\n".join([first, *models, without, then])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +90,8 @@ def draw_sample(run: RunDirectory, *, n: int, construct: str, task: str | None, 
     _check_construct(construct)
     if n < 1:
         raise DataError(f"--n is a number of responses, got {n}", "draw 100, better 300")
+    if out.suffix != ".csv":
+        raise DataError(f"the sample is written as CSV, got {out.name!r}", "give --out a name in .csv")
     if out.exists():
         raise DataError(f"{out} is there already, and people's labels may be in it", "give another --out")
     seed = _root_seed(run)

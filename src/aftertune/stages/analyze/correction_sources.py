@@ -28,7 +28,7 @@ def corrections_of(
         calibration=read_calibration(Path(calibration)) if calibration else None,
         powered={} if labels.is_empty() else _powered(observations, labels),
     )
-    return found, _label_warnings(run, labels)
+    return found, [*_label_warnings(run, labels), *_stale(labels, observations)]
 
 
 def _labels(run: RunDirectory) -> pl.DataFrame:
@@ -75,3 +75,12 @@ def _label_warnings(run: RunDirectory, labels: pl.DataFrame) -> list[Warning]:
             remedy = "label the rest, or draw fewer"
             warnings.append(Warning(code="blank_labels", text=text, remedy=remedy, where=construct))
     return warnings
+
+
+def _stale(labels: pl.DataFrame, observations: pl.DataFrame) -> list[Warning]:
+    there = set(observations["response_key"]) if "response_key" in observations.columns else set[str]()
+    n = len(set(labels["response_key"]) - there)
+    if not n:
+        return []
+    text = f"{n} labelled responses are not in this study as it stands, and their labels are not used"
+    return [Warning(code="labels_of_other_responses", text=text, remedy="draw and label responses of it")]
