@@ -14,6 +14,7 @@ import typer
 
 from aftertune import __version__
 from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.calibrate import LabelOptions
 from aftertune.commands.options import spelled_out
 from aftertune.errors import AftertuneError
 
@@ -36,12 +37,18 @@ tasks_app = typer.Typer(add_completion=False)
 app.add_typer(tasks_app, name="tasks")
 
 TASK_COLUMNS = ("name", "intent", "items", "access", "licence")
+judges_app = typer.Typer(invoke_without_command=True)
+app.add_typer(judges_app, name="judges")
+
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 StudyOrRun = Annotated[Path, typer.Argument(help="A study file, or the run directory that holds it.")]
+JudgesFrom = Annotated[
+    Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
+]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
 
 
@@ -135,8 +142,22 @@ def generate(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def judge(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
-    """Judge the responses that have not been judged."""
+def judge(
+    study: StudyOrRun,
+    out: Out = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="Add a judge to the run directory, and judge with it too."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="Take away a judge that was added with --judge.")
+    ] = None,
+    judges_from: JudgesFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the responses that have not been judged; generates nothing."""
+    if judge or drop:
+        _change_judges(study, judge or [], drop or [], judges_from)
     _run_stages(study, out, ("judge",), as_json=as_json)
 
 
@@ -155,6 +176,10 @@ def analyze(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where analysis.json goes; beside the table by default.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Correct rates by what `judges calibrate` wrote (run directory)."),
+    ] = None,
     as_json: AsJson = False,
     *,
     options: TableOptions,
@@ -162,8 +187,39 @@ def analyze(
     """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
     if source.is_dir():
         _run_at(source)
-    analysis, written = analyze_source(source, out, options)
+    analysis, written = analyze_source(source, out, options, calibration)
     _print_analysis(analysis, [written], as_json=as_json, in_full=not source.is_dir())
+
+
+@app.command()
+def label(
+    study: RunPath,
+    construct: Annotated[
+        str, typer.Option("--construct", help="What people say of a response: refused, complied, harmful, …")
+    ] = "refused",
+    n: Annotated[int, typer.Option("--n", help="How many responses to draw, over all models.")] = 100,
+    task: Annotated[str | None, typer.Option("--task", help="Draw from this task alone.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file for people; never written over.")] = Path(
+        "labels.csv"
+    ),
+    take: Annotated[
+        Path | None, typer.Option("--take", help="Take the labels back from this file; draws nothing.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --take: the file's labels replace earlier, other ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
+    from aftertune.stages.label import draw_sample, take_labels
+
+    run = _run_at(study)
+    with run.locked():
+        if take is None:
+            told = draw_sample(run, n=n, construct=construct, task=task, out=out)
+        else:
+            told = take_labels(run, take, construct=construct, replace_earlier=replace)
+    print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
 
 
 @app.command()
@@ -220,9 +276,11 @@ def show_task(
     print(json.dumps(shown, indent=2) if as_json else "\n".join(task_lines(shown)))
 
 
-@app.command()
-def judges(as_json: AsJson = False) -> None:
+@judges_app.callback()
+def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
+    if context.invoked_subcommand is not None:
+        return
     from aftertune.judges import get_judge, known_judges
     from aftertune.study import JudgeSpec
 
@@ -238,6 +296,31 @@ def judges(as_json: AsJson = False) -> None:
         for j in listed
     ]
     _print_rows(rows, as_json=as_json)
+
+
+@judges_app.command()
+@spelled_out(LabelOptions)
+def calibrate(
+    labels: Annotated[Path, typer.Argument(help="People's labels: CSV, JSONL or JSON.")],
+    judge: Annotated[list[str], typer.Option("--judge", help="A judge to measure; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the calibration goes.")] = Path(
+        "calibration.json"
+    ),
+    study: JudgesFrom = None,
+    as_json: AsJson = False,
+    *,
+    options: LabelOptions,
+) -> None:
+    """Hold judges against people's labels: sensitivity, specificity, kappa and AC1, with intervals."""
+    from aftertune.commands.calibrate import calibrate_labels, calibration_rows, printed
+    from aftertune.judges.added import named_specs
+
+    calibration = calibrate_labels(labels, named_specs(judge, study), out, options)
+    if as_json:
+        print(printed(calibration))
+        return
+    _print_rows(calibration_rows(calibration), as_json=False)
+    print(f"{out.name}: {out}")
 
 
 @app.command()
@@ -281,6 +364,15 @@ def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_j
         print(json.dumps({"run": str(directory), "stages": list(stages)}))
     else:
         print(f"{', '.join(stages)}: done in {directory}")
+
+
+def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:
+    from aftertune.judges.added import add_judges, drop_judges, named_specs
+
+    run = _run_at(target)
+    with run.locked():
+        drop_judges(run, drop)
+        add_judges(run, named_specs(add, study_file))
 
 
 def _run_at(directory: Path) -> "RunDirectory":

@@ -47,9 +47,8 @@ def get_judge(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    # Not the fields set: a study that was written out and read again has set them all.
-    plain = JudgeSpec(name=spec.name, repeats=spec.repeats)
-    given = [key for key, value in spec if value != getattr(plain, key)]
+    # study.json writes every default out, so what was set is what differs from one.
+    given = sorted(spec.model_dump(exclude_defaults=True).keys() - {"name", "repeats"})
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"

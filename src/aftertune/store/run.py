@@ -78,6 +78,19 @@ class RunDirectory:
         return self.root / "judgments" / f"{judge}-{sha256[:12]}"
 
     @property
+    def judges_added(self) -> Path:
+        """Judges that were added after the study was written."""
+        return self.root / "judges_added.json"
+
+    def labels(self, construct: str) -> Path:
+        """People's labels of one construct."""
+        return self.root / "labels" / f"{construct}.parquet"
+
+    def label_draws(self, construct: str) -> Path:
+        """Which responses were drawn for people to label."""
+        return self.root / "labels" / f"{construct}-draws.json"
+
+    @property
     def observations(self) -> Path:
         """The table that all statistics start from."""
         return self.root / "observations.parquet"

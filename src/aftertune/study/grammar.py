@@ -237,6 +237,7 @@ class AnalysisSpec(_Strict):
     level: float = Field(default=0.95, gt=0.5, lt=1)
     margin: float = Field(default=0.05, gt=0, lt=1)
     max_missing: float = Field(default=0.05, ge=0, lt=1)
+    calibration: str | None = None  # what `aftertune judges calibrate` wrote; rates are corrected by it
 
 
 class Study(_Strict):

@@ -145,7 +145,12 @@ def _absolute(study: Study, folder: Path) -> Study:
     model = study.model
     if model.startswith((".", "/", "~")) or (folder / model).is_dir():
         model = _resolve(model, folder)
-    return study.model_copy(update={"recipes": recipes, "tasks": tasks, "judges": judges, "model": model})
+    analysis = study.analysis
+    if analysis.calibration is not None:
+        path = _resolve(analysis.calibration, folder)
+        analysis = analysis.model_copy(update={"calibration": path})
+    changed = {"recipes": recipes, "tasks": tasks, "judges": judges, "model": model, "analysis": analysis}
+    return study.model_copy(update=changed)
 
 
 def _resolve(name: str, folder: Path) -> str:

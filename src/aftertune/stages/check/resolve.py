@@ -12,6 +12,7 @@ from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.errors import DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge
 from aftertune.judges.base import Judge
+from aftertune.judges.calibration import read_calibration
 from aftertune.records import Task, metrics_of
 from aftertune.study import Study, TuneRecipe, parse_study
 from aftertune.tasks import load_task
@@ -50,6 +51,8 @@ def resolve(study: Study) -> Resolved:
     judges = tuple(get_judge(spec) for spec in study.judges)
     tasks = tuple(load_task(spec, root_seed=study.root_seed) for spec in study.tasks)
     _check_primary(study, tasks, judges)
+    if study.analysis.calibration is not None:
+        read_calibration(Path(study.analysis.calibration))
     _check_variations(study)
     data = {n: load_conversations(r.data) for n, r in study.recipes.items() if isinstance(r, TuneRecipe)}
     model = resolve_model(study.model, study.revision)
