@@ -205,9 +205,15 @@ def tasks(as_json: AsJson = False) -> None:
     _print_rows(rows, as_json=as_json)
 
 
-@app.command()
-def judges(as_json: AsJson = False) -> None:
+judges_app = typer.Typer(name="judges", help="List the judges; get what a judge needs.")
+app.add_typer(judges_app)
+
+
+@judges_app.callback(invoke_without_command=True)
+def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
+    if context.invoked_subcommand is not None:
+        return
     from aftertune.judges import get_judge, known_judges
     from aftertune.study import JudgeSpec
 
@@ -223,6 +229,19 @@ def judges(as_json: AsJson = False) -> None:
         for j in listed
     ]
     _print_rows(rows, as_json=as_json)
+
+
+@judges_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The known name of a judge.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A local copy of the file, instead of the network.")
+    ] = None,
+) -> None:
+    """Get a judge's published prompt template into the cache, at a pinned commit."""
+    from aftertune.judges.fetch import fetch_judge
+
+    print(fetch_judge(name, copy=file))
 
 
 @app.command()
