@@ -37,7 +37,7 @@ tasks_app = typer.Typer(add_completion=False)
 app.add_typer(tasks_app, name="tasks")
 
 TASK_COLUMNS = ("name", "intent", "items", "access", "licence")
-judges_app = typer.Typer(invoke_without_command=True)
+judges_app = typer.Typer(add_completion=False)
 app.add_typer(judges_app, name="judges")
 
 Out = Annotated[
@@ -276,7 +276,7 @@ def show_task(
     print(json.dumps(shown, indent=2) if as_json else "\n".join(task_lines(shown)))
 
 
-@judges_app.callback()
+@judges_app.callback(invoke_without_command=True)
 def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
     if context.invoked_subcommand is not None:
@@ -321,6 +321,19 @@ def calibrate(
         return
     _print_rows(calibration_rows(calibration), as_json=False)
     print(f"{out.name}: {out}")
+
+
+@judges_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The known name of a judge.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A local copy of the file, instead of the network.")
+    ] = None,
+) -> None:
+    """Get a judge's published prompt template into the cache, at a pinned commit."""
+    from aftertune.judges.fetch import fetch_judge
+
+    print(fetch_judge(name, copy=file))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from aftertune.judges.base import Case, Judge, Judgments
 from aftertune.judges.incoherence_rules import INCOHERENCE_RULES
 from aftertune.judges.number_match import NUMBER_MATCH
 from aftertune.judges.phrase_lists import PHRASE_JUDGES
+from aftertune.judges.model_judges import MODEL_JUDGES
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.study import JudgeSpec
 
@@ -15,7 +16,7 @@ __all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges"]
 # Judges that need nothing but their name.
 _FIXED: tuple[Judge, ...] = (REFUSAL_RULES, *PHRASE_JUDGES, INCOHERENCE_RULES, NUMBER_MATCH)
 # Judges that a study configures, by their known name; to make one loads no weights and calls nobody.
-_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {}
+_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {**MODEL_JUDGES}
 
 
 def known_judges() -> tuple[str, ...]:
