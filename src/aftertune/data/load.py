@@ -142,7 +142,7 @@ def _rows(original: _Original) -> tuple[list[DataRow], list[str]]:
 
 
 def _sha256(content: bytes, spec: DataSpec, conversations: tuple[Conversation, ...] | None) -> str:
-    """The hash of the bytes where nothing was done to them, else also of what was done and what came of it."""
+    """The hash of the bytes; where something was done to them, also of that and of what came of it."""
     plain = hashlib.sha256(content).hexdigest()
     if conversations is None:
         return plain

@@ -90,7 +90,9 @@ class DataSpec(_Strict):
         ):
             raise ValueError("a hub data set needs hub, file and revision (a full commit): write all three")
         if self.name is not None and self.columns is not None:
-            raise ValueError(f"the columns of {self.name!r} are known: leave columns out, or give only a path")
+            raise ValueError(
+                f"the columns of {self.name!r} are known: leave columns out, or give only a path"
+            )
         return self
 
     @model_validator(mode="after")
