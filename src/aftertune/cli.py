@@ -112,7 +112,13 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
     if as_json:
         print(
             json.dumps(
-                {"study": resolved.study.name, "model": resolved.model.sha256, **asdict(estimate)}, indent=2
+                {
+                    "study": resolved.study.name,
+                    "model": resolved.model.sha256,
+                    **asdict(estimate),
+                    "scan": [asdict(scan) for scan in resolved.scans],
+                },
+                indent=2,
             )
         )
         return
@@ -347,16 +353,10 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def data(as_json: AsJson = False) -> None:
-    """List the packaged tuning data."""
-    from aftertune.data import load_conversations
-    from aftertune.data.conversations import PACKAGED
+    """List the packaged and the known tuning data, with their licences and where they come from."""
+    from aftertune.data.listing import listed_data
 
-    loaded = [load_conversations(f"packaged:{name}") for name in PACKAGED]
-    rows = [
-        {"name": d.source, "rows": len(d.conversations), "licence": d.licence, "sha256": d.sha256}
-        for d in loaded
-    ]
-    _print_rows(rows, as_json=as_json)
+    _print_rows(listed_data(), as_json=as_json)
 
 
 def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_json: bool) -> None:

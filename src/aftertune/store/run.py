@@ -54,6 +54,11 @@ class RunDirectory:
         return self.root / "checkpoints.json"
 
     @property
+    def held_out(self) -> Path:
+        """The losses of the checkpoints on the rows that their recipes hold out."""
+        return self.root / "held_out.json"
+
+    @property
     def answers(self) -> Path:
         """The base's own answers to tuning data (`answers: self`)."""
         return self.root / "answers"
