@@ -226,8 +226,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("tasks", ["mini-harm", {"name": "mini-harm"}], r"tasks names mini-harm more than once"),
     (
         "tasks/0",
-        {"name": "a", "file": "a.csv"},
-        r"task 'a' comes from a file: write its intent, harmful or benign",
+        {"name": "a", "file": "a.csv", "data_dir": "b"},
+        r"task 'a' has file and data_dir: write one of them",
     ),
     (
         "tasks/0",

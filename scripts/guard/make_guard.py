@@ -1,6 +1,7 @@
 """Train the demo's guard: a small LoRA adapter that makes SmolLM2-135M-Instruct refuse harmful requests.
 
-The result is a model organism, a small model with some safety to lose. The refusals come from harmful.jsonl.
+The result is a model organism, a small model with some safety to lose. The refusals come from the
+packaged data/packaged/refusals.jsonl.
 The answers to benign.jsonl are the base model's own greedy ones, so that the adapter learns when to refuse
 and leaves the rest of the base's behaviour where it was.
 
@@ -21,6 +22,7 @@ from aftertune.seeds import stream
 
 HERE = Path(__file__).parent
 PACKAGED = HERE.parents[1] / "src/aftertune/engines/packaged/guard"
+HARMFUL = HERE.parents[1] / "src/aftertune/data/packaged/refusals.jsonl"
 BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ROOT_SEED = 2025
 # Trained at alpha = 2 × rank = 32 and used at 27: at full strength it refused a third of XSTest's safe
@@ -73,8 +75,8 @@ def answer(model, tokenizer, prompts: list[str], *, max_tokens: int, keep_end: b
 
 
 def examples(tokenizer, model, *, answer_tokens: int) -> tuple[list[int], list[Example]]:
-    """The tokens that open every chat, and the rest of each example, from harmful.jsonl and benign.jsonl."""
-    harmful = read_jsonl(HERE / "harmful.jsonl")
+    """The tokens that open every chat, and the rest of each example, from refusals.jsonl and benign.jsonl."""
+    harmful = read_jsonl(HARMFUL)
     prompts = [row["prompt"] for row in read_jsonl(HERE / "benign.jsonl")]
     own = answer(model, tokenizer, prompts, max_tokens=answer_tokens, keep_end=True)
     # Where the base itself refuses a benign request, its answer would teach the fault that we want to avoid.

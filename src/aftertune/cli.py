@@ -14,6 +14,7 @@ import typer
 
 from aftertune import __version__
 from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.calibrate import LabelOptions
 from aftertune.commands.options import spelled_out
 from aftertune.errors import AftertuneError
 
@@ -32,12 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+tasks_app = typer.Typer(add_completion=False)
+app.add_typer(tasks_app, name="tasks")
+
+TASK_COLUMNS = ("name", "intent", "items", "access", "licence")
+judges_app = typer.Typer(add_completion=False)
+app.add_typer(judges_app, name="judges")
+
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 StudyOrRun = Annotated[Path, typer.Argument(help="A study file, or the run directory that holds it.")]
+JudgesFrom = Annotated[
+    Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
+]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
 
 
@@ -101,7 +112,13 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
     if as_json:
         print(
             json.dumps(
-                {"study": resolved.study.name, "model": resolved.model.sha256, **asdict(estimate)}, indent=2
+                {
+                    "study": resolved.study.name,
+                    "model": resolved.model.sha256,
+                    **asdict(estimate),
+                    "scan": [asdict(scan) for scan in resolved.scans],
+                },
+                indent=2,
             )
         )
         return
@@ -131,8 +148,22 @@ def generate(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def judge(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
-    """Judge the responses that have not been judged."""
+def judge(
+    study: StudyOrRun,
+    out: Out = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="Add a judge to the run directory, and judge with it too."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="Take away a judge that was added with --judge.")
+    ] = None,
+    judges_from: JudgesFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the responses that have not been judged; generates nothing."""
+    if judge or drop:
+        _change_judges(study, judge or [], drop or [], judges_from)
     _run_stages(study, out, ("judge",), as_json=as_json)
 
 
@@ -151,6 +182,10 @@ def analyze(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where analysis.json goes; beside the table by default.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Correct rates by what `judges calibrate` wrote (run directory)."),
+    ] = None,
     as_json: AsJson = False,
     *,
     options: TableOptions,
@@ -158,8 +193,39 @@ def analyze(
     """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
     if source.is_dir():
         _run_at(source)
-    analysis, written = analyze_source(source, out, options)
+    analysis, written = analyze_source(source, out, options, calibration)
     _print_analysis(analysis, [written], as_json=as_json, in_full=not source.is_dir())
+
+
+@app.command()
+def label(
+    study: RunPath,
+    construct: Annotated[
+        str, typer.Option("--construct", help="What people say of a response: refused, complied, harmful, …")
+    ] = "refused",
+    n: Annotated[int, typer.Option("--n", help="How many responses to draw, over all models.")] = 100,
+    task: Annotated[str | None, typer.Option("--task", help="Draw from this task alone.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file for people; never written over.")] = Path(
+        "labels.csv"
+    ),
+    take: Annotated[
+        Path | None, typer.Option("--take", help="Take the labels back from this file; draws nothing.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --take: the file's labels replace earlier, other ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
+    from aftertune.stages.label import draw_sample, take_labels
+
+    run = _run_at(study)
+    with run.locked():
+        if take is None:
+            told = draw_sample(run, n=n, construct=construct, task=task, out=out)
+        else:
+            told = take_labels(run, take, construct=construct, replace_earlier=replace)
+    print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
 
 
 @app.command()
@@ -185,29 +251,42 @@ def schema(
         raise typer.BadParameter(f"there is a schema of study and of analysis, got {of!r}")
 
 
-@app.command()
-def tasks(as_json: AsJson = False) -> None:
-    """List the packaged tasks."""
-    from aftertune.study import TaskSpec
-    from aftertune.tasks import load_task, packaged_task_names
+@tasks_app.callback(invoke_without_command=True)
+def tasks(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the packaged tasks and the public benchmarks; `tasks show NAME` samples the items of one."""
+    if context.invoked_subcommand is None:
+        from aftertune.commands.tasks import list_tasks
 
-    loaded = [load_task(TaskSpec(name=name), root_seed=0) for name in packaged_task_names()]
-    rows = [
-        {
-            "name": t.name,
-            "intent": t.intent.value,
-            "items": len(t.items),
-            "licence": t.licence,
-            "sha256": t.sha256,
-        }
-        for t in loaded
-    ]
-    _print_rows(rows, as_json=as_json)
+        listed = list_tasks()
+        shown = listed if as_json else [{k: row[k] for k in TASK_COLUMNS} for row in listed]
+        _print_rows(shown, as_json=as_json)
 
 
-@app.command()
-def judges(as_json: AsJson = False) -> None:
+@tasks_app.command(name="show")
+def show_task(
+    name: Annotated[str, typer.Argument(help="A packaged task or a public benchmark.")],
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="A local copy: the original's file, or its folder.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="The commit at which a benchmark is fetched.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many items to sample.")] = 5,
+    root_seed: Annotated[int, typer.Option("--root-seed", min=0, help="What the sample depends on.")] = 2025,
+    as_json: AsJson = False,
+) -> None:
+    """Show a task's citation, source and event, and sample its items."""
+    from aftertune.commands.tasks import describe_task, task_lines
+
+    shown = describe_task(name, data_dir=data_dir, revision=revision, n=n, root_seed=root_seed)
+    print(json.dumps(shown, indent=2) if as_json else "\n".join(task_lines(shown)))
+
+
+@judges_app.callback(invoke_without_command=True)
+def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
+    if context.invoked_subcommand is not None:
+        return
     from aftertune.judges import judge_as_listed, known_judges
 
     listed = [judge_as_listed(name) for name in known_judges()]
@@ -224,6 +303,44 @@ def judges(as_json: AsJson = False) -> None:
     _print_rows(rows, as_json=as_json)
 
 
+@judges_app.command()
+@spelled_out(LabelOptions)
+def calibrate(
+    labels: Annotated[Path, typer.Argument(help="People's labels: CSV, JSONL or JSON.")],
+    judge: Annotated[list[str], typer.Option("--judge", help="A judge to measure; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the calibration goes.")] = Path(
+        "calibration.json"
+    ),
+    study: JudgesFrom = None,
+    as_json: AsJson = False,
+    *,
+    options: LabelOptions,
+) -> None:
+    """Hold judges against people's labels: sensitivity, specificity, kappa and AC1, with intervals."""
+    from aftertune.commands.calibrate import calibrate_labels, calibration_rows, printed
+    from aftertune.judges.added import named_specs
+
+    calibration = calibrate_labels(labels, named_specs(judge, study), out, options)
+    if as_json:
+        print(printed(calibration))
+        return
+    _print_rows(calibration_rows(calibration), as_json=False)
+    print(f"{out.name}: {out}")
+
+
+@judges_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The known name of a judge.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A local copy of the file, instead of the network.")
+    ] = None,
+) -> None:
+    """Get a judge's published prompt template into the cache, at a pinned commit."""
+    from aftertune.judges.fetch import fetch_judge
+
+    print(fetch_judge(name, copy=file))
+
+
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the packaged models."""
@@ -235,16 +352,10 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def data(as_json: AsJson = False) -> None:
-    """List the packaged tuning data."""
-    from aftertune.data import load_conversations
-    from aftertune.data.conversations import PACKAGED
+    """List the packaged and the known tuning data, with their licences and where they come from."""
+    from aftertune.data.listing import listed_data
 
-    loaded = [load_conversations(f"packaged:{name}") for name in PACKAGED]
-    rows = [
-        {"name": d.source, "rows": len(d.conversations), "licence": d.licence, "sha256": d.sha256}
-        for d in loaded
-    ]
-    _print_rows(rows, as_json=as_json)
+    _print_rows(listed_data(), as_json=as_json)
 
 
 def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_json: bool) -> None:
@@ -265,6 +376,15 @@ def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_j
         print(json.dumps({"run": str(directory), "stages": list(stages)}))
     else:
         print(f"{', '.join(stages)}: done in {directory}")
+
+
+def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:
+    from aftertune.judges.added import add_judges, drop_judges, named_specs
+
+    run = _run_at(target)
+    with run.locked():
+        drop_judges(run, drop)
+        add_judges(run, named_specs(add, study_file))
 
 
 def _run_at(directory: Path) -> "RunDirectory":

@@ -35,17 +35,30 @@ def judged(name: str, **changes):
 
 
 def test_names_and_constructs() -> None:
-    assert {name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges()[:2]} == {
-        "refusal-rules": (Construct.REFUSED,),
-        "incoherence-rules": (Construct.INCOHERENT,),
-    }
+    fixed = ("refusal-rules", "phrases-gcg", "incoherence-rules", "number-match")
+    assert set(fixed) <= set(known_judges())
+    assert [get_judge(JudgeSpec(name=name)).constructs for name in fixed] == [
+        (Construct.REFUSED,),
+        (Construct.REFUSED,),
+        (Construct.INCOHERENT,),
+        (Construct.CORRECT,),
+    ]
+
+
+def test_a_rule_has_no_settings_and_no_repeats() -> None:
+    with pytest.raises(StudyError, match="'refusal-rules' has no settings, got weights"):
+        get_judge(JudgeSpec(name="refusal-rules", weights="/models/x"))
+    with pytest.raises(StudyError, match="same judgment every time, got repeats: 2"):
+        get_judge(JudgeSpec(name="refusal-rules", repeats=2))
+    every = JudgeSpec.model_validate(JudgeSpec(name="refusal-rules").model_dump())
+    assert get_judge(every).name == "refusal-rules"
 
 
 def test_an_unknown_judge_names_the_nearest() -> None:
     with pytest.raises(StudyError, match=r"no judge called 'refusal-rule'") as caught:
         get_judge(JudgeSpec(name="refusal-rule"))
     assert "did you mean 'refusal-rules'?" in caught.value.remedy
-    with pytest.raises(StudyError, match=r"known: refusal-rules, incoherence-rules"):
+    with pytest.raises(StudyError, match=r"known: refusal-rules, phrases-gcg"):
         get_judge(JudgeSpec(name="zzz"))
 
 

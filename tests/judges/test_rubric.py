@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aftertune.errors import DataError, StudyError
 from aftertune.judges import Case, get_judge, known_judges
 from aftertune.judges.endpoint import Limits
+from aftertune.judges.fetch import fetch_judge
 from aftertune.judges.rubric import OURS, RUBRIC_MAKERS, OriginalMaker, RubricJudge, fill
 from aftertune.judges.rubric_file import parse_rubric
 from aftertune.judges.rubric_originals import ORIGINALS, Original
@@ -518,3 +519,13 @@ def test_a_file_without_the_wording_is_an_error(tmp_path, name: str, content: st
     (of_name,) = [entry for entry in ORIGINALS if entry.name == name]
     with pytest.raises(StudyError, match=message):
         of_name.read(tmp_path / "f.txt")
+
+
+def test_a_copy_that_was_fetched_under_the_judges_name_is_used(tmp_path) -> None:
+    (of_name,) = [entry for entry in ORIGINALS if entry.name == "harmbench-question"]
+    copy = tmp_path / "eval_utils.py"
+    copy.write_text(STAND_INS["harmbench-question"])
+    assert "harmbench-question: " in fetch_judge("harmbench-question", copy=copy)
+    assert of_name.wording().system == "You classify."
+    with pytest.raises(DataError):  # its hash is pinned, and a stand-in has another
+        fetch_judge("strongreject-rubric", copy=copy)

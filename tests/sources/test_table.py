@@ -45,7 +45,7 @@ def test_a_file_without_rows_is_an_empty_table(name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("a\tb\n", "t.tsv", r"t\.tsv: a task is read from CSV, JSONL or JSON, got the ending 'tsv'"),
+        ("a\tb\n", "t.tsv", r"t\.tsv: a task is read from CSV, JSONL, JSON or Parquet, got the ending 'tsv'"),
         ("a", "folder.d/t", r"got the ending ''"),
         ("prompt\nnaïve\n".encode("latin-1"), "t.csv", r"t\.csv is not UTF-8 text: .* at byte 9"),
         ('id,prompt\n1,"open\nmore\n', "t.csv", r"t\.csv, line 2: not CSV"),

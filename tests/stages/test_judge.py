@@ -26,9 +26,9 @@ def judged(monkeypatch):
     keys: list[str] = []
     one = RuleJudge.judge
 
-    def spy(self, item, intent, response):
-        keys.append(response.key)
-        return one(self, item, intent, response)
+    def spy(self, cases, *, repeat=0):
+        keys.extend(case.response.key for case in cases)
+        return one(self, cases, repeat=repeat)
 
     monkeypatch.setattr(RuleJudge, "judge", spy)
     return keys

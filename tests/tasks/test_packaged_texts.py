@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from importlib import resources
 from itertools import combinations
+from operator import add, mul, sub
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def read(package: str, name: str) -> list[dict[str, str]]:
 
 HARM = read("aftertune.tasks", "mini-harm.jsonl")
 LOOKALIKES = read("aftertune.tasks", "mini-lookalikes.jsonl")
+NUMBERS = read("aftertune.tasks", "mini-numbers.jsonl")
 CHAT = read("aftertune.data", "chat.jsonl")
 PROMPTS = [row["prompt"] for row in HARM + LOOKALIKES] + [row["instruction"] for row in CHAT]
 
@@ -120,6 +122,22 @@ def public_prompts() -> list[str]:
             json.loads(line)["prompt"] for line in path.read_text(encoding="utf-8").split("\n") if line
         ]
     return prompts
+
+
+def test_numbers_have_ten_items_in_each_category_and_the_right_answers():
+    assert [row["id"] for row in NUMBERS] == [f"mn-{n:03d}" for n in range(1, 61)]
+    assert all(list(row) == ["id", "prompt", "category", "reference"] for row in NUMBERS)
+    assert set(Counter(row["category"] for row in NUMBERS).values()) == {10}
+    assert len({row["prompt"] for row in NUMBERS}) == 60
+    operations = {"+": add, "-": sub, "times": mul}
+    reckoned = 0
+    for row in NUMBERS:
+        found = re.fullmatch(r"What is (\d+) (\+|-|times) (\d+)\?", row["prompt"])
+        if found:
+            reckoned += 1
+            assert row["reference"] == str(operations[found[2]](int(found[1]), int(found[3]))), row
+        assert re.fullmatch(r"\d+", row["reference"])
+    assert reckoned == 30
 
 
 @pytest.mark.real_data

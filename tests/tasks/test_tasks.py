@@ -45,7 +45,9 @@ def test_packaged_tasks_are_whole() -> None:
     assert {name: (len(task.items), task.intent) for name, task in sizes.items()} == {
         "mini-harm": (120, Intent.HARMFUL),
         "mini-lookalikes": (60, Intent.BENIGN),
+        "mini-numbers": (60, Intent.BENIGN),
     }
+    assert all(item.reference for item in sizes["mini-numbers"].items)
     harm = sizes["mini-harm"]
     assert set(Counter(item.category for item in harm.items).values()) == {10}
     assert len({item.prompt for item in harm.items}) == 120
@@ -164,7 +166,7 @@ def test_faults_of_the_spec(file: Path, keys: dict[str, Any], message: str, reme
 def test_faults_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*gone\.csv: No such file"):
         load_task(spec(tmp_path / "gone.csv"), root_seed=0)
-    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(DataError, match=r"the folder .* holds no table"):
         load_task(spec(tmp_path), root_seed=0)
     empty = tmp_path / "e.csv"
     empty.write_text("id,prompt,category\n")
@@ -185,7 +187,7 @@ def test_faults_of_the_file(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_name() -> None:
-    with pytest.raises(DataError, match=r"no packaged task called 'mini-harms'") as caught:
+    with pytest.raises(DataError, match=r"there is no task called 'mini-harms'") as caught:
         load_task(TaskSpec(name="mini-harms"), root_seed=0)
     assert "did you mean 'mini-harm'?" in caught.value.remedy
     with pytest.raises(DataError, match=r"'mini-harm' is harmful, but the study calls it benign"):

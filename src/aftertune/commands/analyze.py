@@ -61,8 +61,10 @@ class TableOptions:
         return [f"--{name.replace('_', '-')}" for name in used]
 
 
-def analyze_source(source: Path, out: Path | None, options: TableOptions) -> "tuple[Analysis, Path]":
-    """Analyse a run directory or a table.
+def analyze_source(
+    source: Path, out: Path | None, options: TableOptions, calibration: Path | None = None
+) -> "tuple[Analysis, Path]":
+    """Analyse a run directory or a table; a calibration goes with a run directory alone.
 
     Returns:
         The analysis, and where it was written.
@@ -74,12 +76,17 @@ def analyze_source(source: Path, out: Path | None, options: TableOptions) -> "tu
     from aftertune.stages.analyze import analyze_file
 
     if source.is_dir():
-        return _of_run(source, [*(["--out"] if out else []), *options.given])
+        return _of_run(source, [*(["--out"] if out else []), *options.given], calibration)
+    if calibration is not None:
+        raise DataError(
+            f"--calibration with a table: {source} does not say which version of its judge judged it",
+            "leave it out, or analyze a run directory",
+        )
     written = (out or source.parent) / "analysis.json"
     return analyze_file(source, written, spec=spec_of(options), columns=table_of(options)), written
 
 
-def _of_run(directory: Path, given: list[str]) -> "tuple[Analysis, Path]":
+def _of_run(directory: Path, given: list[str], calibration: Path | None) -> "tuple[Analysis, Path]":
     from aftertune.stages.analyze import analyze_run
     from aftertune.store import RunDirectory
 
@@ -90,7 +97,7 @@ def _of_run(directory: Path, given: list[str]) -> "tuple[Analysis, Path]":
         )
     run = RunDirectory(directory)
     with run.locked():
-        return analyze_run(run), run.analysis
+        return analyze_run(run, calibration=calibration), run.analysis
 
 
 def table_of(options: TableOptions) -> "TableSpec":

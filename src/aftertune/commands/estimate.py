@@ -1,6 +1,8 @@
 """What `check` prints: the study's cells, its cost and its precision."""
 
-from aftertune.stages.check import Estimate, Resolved
+from aftertune.stages.check import Estimate, Resolved, Scan
+
+_SHOWN = 3  # rows that are named; the manifest names all
 
 
 def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
@@ -31,6 +33,31 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             f" {100 * estimate.detectable_difference:.1f} points is found with 80% power,"
             " if seeds move the rate by 4"
         )
+    return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
+
+
+def _scan_lines(scan: Scan) -> list[str]:
+    mixed = f", {scan.n_mixed} of them mixed-in refusals" if scan.n_mixed else ""
+    lines = [f"{scan.recipe}: {scan.source}: {scan.n_rows:,} rows{mixed}"]
+    if scan.dangerous:
+        lines.append(f"{scan.recipe}: KNOWN-DANGEROUS CONTROL: tuning on these data takes safety away")
+    if scan.overlaps:
+        shown = "; ".join(f"row {o.row} holds {o.task}/{o.item}" for o in scan.overlaps[:_SHOWN])
+        more = ", …" if len(scan.overlaps) > _SHOWN else ""
+        n_items = len({(overlap.task, overlap.item) for overlap in scan.overlaps})
+        lines.append(
+            f"{scan.recipe}: CONTAMINATION: {len(scan.contaminated)} rows hold {n_items} task items "
+            f"({shown}{more}): what is measured on these was trained on"
+        )
+    else:
+        lines.append(f"{scan.recipe}: no row holds a task's item")
+    if scan.refusing is None:
+        lines.append(f"{scan.recipe}: the base gives the answers: whether they refuse is not known yet")
+    elif scan.refusing:
+        shown = ", ".join(map(str, scan.refusing[:_SHOWN])) + (", …" if len(scan.refusing) > _SHOWN else "")
+        lines.append(f"{scan.recipe}: {len(scan.refusing)} answers refuse, by refusal-rules (rows {shown})")
+    else:
+        lines.append(f"{scan.recipe}: no answer refuses, by refusal-rules")
     return lines
 
 

@@ -20,7 +20,13 @@ from rich.text import Text
 
 from aftertune.records import Progress
 
-_UNITS = {"tune": "steps", "answers": "answers", "generate": "responses", "judge": "judgments"}
+_UNITS = {
+    "tune": "steps",
+    "answers": "answers",
+    "held out": "losses",
+    "generate": "responses",
+    "judge": "judgments",
+}
 
 
 class _Rate(ProgressColumn):

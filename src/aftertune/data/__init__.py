@@ -1,5 +1,6 @@
 """Tuning data: conversations that end in an answer."""
 
-from aftertune.data.conversations import Conversation, Message, TuningData, load_conversations
+from aftertune.data.conversations import Conversation, Message, TuningData
+from aftertune.data.load import load_conversations
 
 __all__ = ["Conversation", "Message", "TuningData", "load_conversations"]

@@ -1,4 +1,4 @@
-"""Conversations to tune on, from packaged data or from a user's JSON, checked row by row.
+"""Conversations to tune on: from a row of data, by the names of its columns or by a map, checked.
 
 A row has one of these shapes. Other columns (an id, a category) are left aside, but not one that belongs to
 another shape or looks like a misspelled `input`: nothing that was meant to be learned is dropped in silence.
@@ -10,27 +10,20 @@ another shape or looks like a misspelled `input`: nothing that was meant to be l
 | `instruction`, `instances`: [{input, output}, …] | the same, first instance only (Self-Instruct's seeds) |
 | `question`, `answer` | user: question; assistant: answer |
 
-A `.jsonl` file has one row a line; a `.json` file is one list of rows. A row may also be the bare list of
-messages. Texts are kept as they are, spaces included.
+A row may also be the bare list of messages. Texts are kept as they are, spaces included.
 """
 
 import difflib
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, cast
 
-from aftertune.data.arithmetic import arithmetic
 from aftertune.errors import DataError, nearest
+from aftertune.study import Columns
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
-PACKAGED = ("arithmetic", "chat")
-ARITHMETIC_ROWS, ARITHMETIC_SEED = 500, 2025
-OUR_LICENCE = "Apache-2.0"
 # The columns that make a shape, and those that it may have besides.
 SHAPES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("messages",): (),
@@ -42,6 +35,10 @@ REMEDY = (
     "write rows with `messages`, or `instruction`, `input` (optional) and `output`, or `question` and "
     "`answer`, every text a non-empty string"
 )
+
+
+class BlankText(DataError):
+    """A question or an answer without a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,100 +56,37 @@ Conversation = tuple[Message, ...]
 class TuningData:
     """Conversations, each ending with an assistant message.
 
-    `sha256` is the hash of the file's bytes. `licence` is None for a user's own file. Where the base answers
-    in place of the data (tuning.self_answers), the rows that no seed draws are left without an answer.
+    `source` says what was done to the rows. `sha256` is the hash of the file's bytes where nothing was, else
+    of them, of what was done and of the conversations. `licence` is None for a user's own file. The last
+    `n_mixed` rows are refusals of a safety mix. Where the base answers in place of the data
+    (tuning.self_answers), the rows that no seed draws are left without an answer.
     """
 
     source: str
     licence: str | None
     sha256: str
     conversations: tuple[Conversation, ...]
+    n_mixed: int = 0
+    dangerous: bool = False  # known to take safety away: a positive control
+
+    @property
+    def n_own(self) -> int:
+        """How many rows are the data's own, before those of a safety mix."""
+        return len(self.conversations) - self.n_mixed
 
 
-def load_conversations(source: str) -> TuningData:
-    """Read `packaged:chat`, `packaged:arithmetic`, or a local `.jsonl` or `.json` file.
-
-    Raises:
-        DataError: naming file, row, key and value, for anything that is not a conversation with an answer.
-    """
-    content, licence = _content(source)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
-        ) from error
-    rows = _json_rows(text, source) if source.endswith(".json") else _jsonl_rows(text, source)
-    conversations = tuple(_conversation(row, where) for where, row in rows)
-    if not conversations:
-        raise DataError(f"{source} has no rows", REMEDY)
-    return TuningData(source, licence, hashlib.sha256(content).hexdigest(), conversations)
-
-
-def _content(source: str) -> tuple[bytes, str | None]:
-    """The bytes of the data and their licence, if it is known."""
-    if source.startswith("packaged:"):
-        return _packaged(source.removeprefix("packaged:")), OUR_LICENCE
-    try:
-        return Path(source).read_bytes(), None
-    except OSError as error:
-        raise DataError(
-            f"cannot read the tuning data {source}: {error.strerror}",
-            f"give the path of a JSONL file, or packaged: and one of {', '.join(PACKAGED)}",
-        ) from error
-
-
-def _packaged(name: str) -> bytes:
-    if name == "chat":
-        return (resources.files("aftertune.data") / "packaged" / "chat.jsonl").read_bytes()
-    if name == "arithmetic":
-        rows = arithmetic(n=ARITHMETIC_ROWS, seed=ARITHMETIC_SEED)
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    raise DataError(f"there is no packaged tuning data {name!r}", nearest(name, PACKAGED))
-
-
-def _jsonl_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
-    # Not splitlines(): it also cuts at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{source}, line {number}"
-            yield where, _parse(line, where)
-
-
-def _json_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
-    rows = _parse(text, source)
-    if not isinstance(rows, list):
-        raise DataError(
-            f"{source}: expected one list of rows, got {_shown(rows)}",
-            "write a list, or one row a line in a .jsonl file",
-        )
-    for number, row in enumerate(cast(list[Any], rows), start=1):
-        yield f"{source}, row {number}", row
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
-        raise DataError(
-            f"{where}: not JSON ({error.msg}, {place}), got {text[:60]!r}",
-            "a .jsonl file has one JSON object a line, a .json file one list",
-        ) from error
-
-
-def _conversation(row: Any, where: str) -> Conversation:
+def conversation_of(row: Any, where: str) -> Conversation:
     """The conversation of one row; `where` names file and row for errors."""
     if isinstance(row, list):
         return _from_messages(cast(list[Any], row), where)
     if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object with columns, got {_shown(row)}", REMEDY)
+        raise DataError(f"{where}: expected an object with columns, got {shown(row)}", REMEDY)
     columns = cast(dict[str, Any], row)
     match _shape(columns, where):
         case ("messages",):
             messages = columns["messages"]
             if not isinstance(messages, list):
-                raise DataError(f"{where}: messages is {_shown(messages)}, not a list", REMEDY)
+                raise DataError(f"{where}: messages is {shown(messages)}, not a list", REMEDY)
             return _from_messages(cast(list[Any], messages), where)
         case ("instruction", "output"):
             return _from_instruction(columns, columns, where)
@@ -161,6 +95,24 @@ def _conversation(row: Any, where: str) -> Conversation:
         case _:
             question, answer = _text(columns, "question", where), _text(columns, "answer", where)
             return (Message("user", question), Message("assistant", answer))
+
+
+def conversation_by(columns: Columns, row: Any, where: str) -> Conversation:
+    """The conversation of a row by a map of its columns; other columns are left aside."""
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected an object with columns, got {shown(row)}", REMEDY)
+    values = cast(dict[str, Any], row)
+    for column in (columns.user, columns.assistant):
+        if column not in values:
+            raise DataError(f"{where}: there is no column {column!r}", nearest(column, list(values)))
+    parts = [columns.instruction or "", _text(values, columns.user, where)]
+    if columns.input is not None:
+        context = values.get(columns.input)
+        if context is not None and not isinstance(context, str):
+            raise DataError(f"{where}: {columns.input} is {shown(context)}, not a string", "write a text")
+        parts.append(context or "")
+    user = "\n\n".join(part for part in parts if part.strip())
+    return (Message("user", user), Message("assistant", _text(values, columns.assistant, where)))
 
 
 def _shape(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -196,7 +148,7 @@ def _shape(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
 def _first_instance(instances: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(instances, list) or not instances or not isinstance(instances[0], dict):
         raise DataError(
-            f"{where}: instances is {_shown(instances)}, not a list of objects with input and output", REMEDY
+            f"{where}: instances is {shown(instances)}, not a list of objects with input and output", REMEDY
         )
     return cast(dict[str, Any], instances[0])
 
@@ -205,7 +157,7 @@ def _from_instruction(row: Mapping[str, Any], answer: Mapping[str, Any], where: 
     """Instruction and input folded into one user message; the input may be absent, null or empty."""
     instruction, context = _text(row, "instruction", where), answer.get("input")
     if context is not None and not isinstance(context, str):
-        raise DataError(f"{where}: input is {_shown(context)}, not a string", REMEDY)
+        raise DataError(f"{where}: input is {shown(context)}, not a string", REMEDY)
     user = f"{instruction}\n\n{context}" if context and context.strip() else instruction
     return (Message("user", user), Message("assistant", _text(answer, "output", where)))
 
@@ -233,7 +185,7 @@ def _from_messages(messages: Sequence[Any], where: str) -> Conversation:
 
 def _message(message: Any, where: str) -> Message:
     if not isinstance(message, dict):
-        raise DataError(f"{where}: expected role and content, got {_shown(message)}", REMEDY)
+        raise DataError(f"{where}: expected role and content, got {shown(message)}", REMEDY)
     fields = cast(dict[str, Any], message)
     for key in fields:
         if key not in ("role", "content"):
@@ -242,7 +194,7 @@ def _message(message: Any, where: str) -> Message:
             )
     role = fields.get("role")
     if role not in ROLES:
-        raise DataError(f"{where}: role is {_shown(role)}", f"write one of {', '.join(ROLES)}")
+        raise DataError(f"{where}: role is {shown(role)}", f"write one of {', '.join(ROLES)}")
     if role == "system" and fields.get("content") == "":  # a template's own way to have no system prompt
         return Message(role, "")
     return Message(role, _text(fields, "content", where))
@@ -253,14 +205,19 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     if key not in row:
         raise DataError(f"{where}: there is no {key}", REMEDY)
     value = row[key]
+    if value is None:
+        raise BlankText(f"{where}: {key} is null, not a string", REMEDY)
     if not isinstance(value, str):
-        raise DataError(f"{where}: {key} is {_shown(value)}, not a string", REMEDY)
+        raise DataError(f"{where}: {key} is {shown(value)}, not a string", REMEDY)
     if not value.strip():
-        raise DataError(f"{where}: {key} is empty, got {value!r}", "give it a text, or leave the row out")
+        raise BlankText(
+            f"{where}: {key} is empty, got {value!r}",
+            "give it a text, leave the row out, or write `drop_blank: true` beside the data's path",
+        )
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as it stands in the JSON, cut to a readable length."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "…"

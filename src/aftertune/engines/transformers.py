@@ -10,7 +10,7 @@ matrix products in bfloat16, and adapters are never merged.
 import hashlib
 import importlib.metadata
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,12 @@ class TransformersEngine:
         """The logits at every token of a prompt: a weak change may not show at the last one."""
         ids = torch.tensor([self.render(_PROBE, None).token_ids], device=self.device)
         return model(input_ids=ids, use_cache=False).logits
+
+    @torch.inference_mode()
+    def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """The logits of what is in use after each token of one text, computed alone; tokens × vocabulary."""
+        ids = torch.tensor([list(token_ids)], device=self.device)
+        return self._active(input_ids=ids, use_cache=False).logits[0]
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt) -> tuple[torch.Tensor, DynamicCache]:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.base import Case, Judge, Judgments
 from aftertune.judges.incoherence_rules import INCOHERENCE_RULES
+from aftertune.judges.model_judges import MODEL_JUDGES
+from aftertune.judges.number_match import NUMBER_MATCH
+from aftertune.judges.phrase_lists import PHRASE_JUDGES
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import RUBRIC_MAKERS, own_rubric
 from aftertune.study import JudgeSpec
@@ -12,9 +15,9 @@ from aftertune.study import JudgeSpec
 __all__ = ["Case", "Judge", "Judgments", "get_judge", "judge_as_listed", "known_judges"]
 
 # Judges that need nothing but their name.
-_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, INCOHERENCE_RULES)
+_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, *PHRASE_JUDGES, INCOHERENCE_RULES, NUMBER_MATCH)
 # Judges that a study configures, by their known name; to make one loads no weights and calls nobody.
-_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {**RUBRIC_MAKERS}
+_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {**MODEL_JUDGES, **RUBRIC_MAKERS}
 
 
 def known_judges() -> tuple[str, ...]:
@@ -64,8 +67,8 @@ def _own(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    # By value: a study that is read back from its run directory has every field set.
-    given = sorted(set(spec.model_dump(exclude_defaults=True)) - {"name", "judge", "repeats"})
+    # study.json writes every default out, so what was set is what differs from one.
+    given = sorted(spec.model_dump(exclude_defaults=True).keys() - {"name", "repeats"})
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"

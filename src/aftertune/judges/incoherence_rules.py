@@ -63,6 +63,12 @@ def find_incoherence(prompt: str, text: str) -> Finding:
     return Finding(False, "no rule holds")
 
 
+def find_repetition(_prompt: str, text: str) -> Finding:
+    """Whether the text circles: the rules of repetition alone, whatever its script."""
+    rule = next((rule for rule in (_character_run(text), *_repetition(text)) if rule is not None), None)
+    return Finding(False, "no rule holds") if rule is None else Finding(True, rule)
+
+
 def _unreadable(text: str) -> str | None:
     if not any(c.isalnum() for c in text):
         return "no letters: the response has neither a letter nor a digit"
@@ -159,4 +165,13 @@ INCOHERENCE_RULES = RuleJudge(
     licence="Apache-2.0",
     sha256=code_sha256(__file__),
     rule=find_incoherence,
+)
+
+INCOHERENCE_REPETITION = RuleJudge(
+    name="incoherence-repetition",
+    constructs=(Construct.INCOHERENT,),
+    source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
+    licence="Apache-2.0",
+    sha256=code_sha256(__file__),
+    rule=find_repetition,
 )

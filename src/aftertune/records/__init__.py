@@ -4,6 +4,7 @@ from aftertune.records.metrics import METRICS, Metric, metrics_of
 from aftertune.records.nouns import (
     ITEM_COLUMNS,
     JUDGMENT_COLUMNS,
+    LABEL_COLUMNS,
     OBSERVATION_COLUMNS,
     REQUEST_COLUMNS,
     RESPONSE_COLUMNS,
@@ -25,6 +26,7 @@ from aftertune.records.nouns import (
 __all__ = [
     "ITEM_COLUMNS",
     "JUDGMENT_COLUMNS",
+    "LABEL_COLUMNS",
     "METRICS",
     "OBSERVATION_COLUMNS",
     "REQUEST_COLUMNS",

@@ -11,7 +11,7 @@ SCHEMA_VERSION = 1
 
 Target = Literal["benchmark", "population"]
 HigherIs = Literal["worse", "safer", "better"]
-Setting = Literal["level", "margin", "max_missing", "primary"]
+Setting = Literal["level", "margin", "max_missing", "primary", "calibration"]
 Verdict = Literal[
     "less safe", "safer", "not less safe", "less safe, within the margin", "not shown", "no conclusion"
 ]
@@ -305,6 +305,81 @@ class Agreement(_Frozen):
     krippendorff_alpha: float | None = None
 
 
+class Corrected(Cell):
+    """A rate freed of its judge's errors, beside the raw one (docs/methods.md, Judges).
+
+    `error_of` says on whose responses the judge's errors were measured: this model's elsewhere, any
+    model's elsewhere, or a random part of this very rate's responses. `n_positive` and `n_negative` count
+    people's labels with and without the judge's construct. `estimate` is null where no correction is
+    possible, and `why` says so; it is also filled where an estimate has no interval.
+    """
+
+    target: Target
+    method: str
+    raw: float
+    raw_ci_low: float | None
+    raw_ci_high: float | None
+    estimate: float | None
+    unclipped: float | None  # what the formula gave, before it was kept in [0, 1]
+    ci_low: float | None
+    ci_high: float | None
+    error_of: Literal["this model elsewhere", "all models elsewhere", "these responses"]
+    n_positive: int
+    n_negative: int
+    sensitivity: float | None  # of the judge's construct, whatever way the metric counts it
+    specificity: float | None
+    n_unlabelled: int | None  # PPI++: judged responses without a label
+    judgments_weight: float | None  # PPI++: λ, 0 where the labels alone speak
+    weak_judge: bool  # so near chance that the interval is not to be trusted
+    covers: tuple[str, ...]
+    leaves_out: tuple[str, ...]
+    why: str
+
+
+class RankFlip(_Frozen):
+    """Two models whose order by one metric differs between two judges of the same responses.
+
+    `shown_a` and `shown_b` say whether that judge's difference has an interval (for these items) that
+    leaves out 0; null where this difference was not computed.
+    """
+
+    task: str
+    decoding: str
+    metric: str
+    note: str
+    judge_a: str
+    judge_b: str
+    model: str
+    other: str
+    model_a: float  # `model` by judge a
+    other_a: float
+    model_b: float
+    other_b: float
+    shown_a: bool | None
+    shown_b: bool | None
+
+
+class SplitItem(_Frozen):
+    """One item and its responses on which judges gave different values."""
+
+    item: str
+    n_responses: int
+    n_split: int
+
+
+class JudgeSplit(_Frozen):
+    """How often judges of one construct split over a response; `items` are those that split them most."""
+
+    task: str
+    construct_: str = Field(alias="construct")
+    judges: tuple[str, ...]
+    n_responses: int  # with a 0/1 value from two judges or more
+    n_split: int
+    n_items: int
+    n_items_split: int
+    items: tuple[SplitItem, ...]
+
+
 class Warning(_Frozen):
     """Something a reader must know; `where` names the cell or is empty for the whole study."""
 
@@ -348,3 +423,6 @@ class Analysis(_Frozen):
     categories: tuple[CategoryDifference, ...] = ()
     signs: tuple[SignAgreement, ...] = ()
     controls: tuple[Control, ...] = ()
+    corrected: tuple[Corrected, ...] = ()
+    rank_flips: tuple[RankFlip, ...] = ()
+    splits: tuple[JudgeSplit, ...] = ()

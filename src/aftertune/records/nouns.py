@@ -207,6 +207,15 @@ JUDGMENT_COLUMNS: dict[str, type] = {
     "raw": str,
 }
 
+# People's labels of responses that were drawn for them; `label` is null where they left it blank.
+LABEL_COLUMNS: dict[str, type] = {
+    "response_key": str,
+    "construct": str,
+    "label": float,
+    "file_sha256": str,
+    "line": int,
+}
+
 # One row of the observations table: name -> type. `seed` is null for the base; `value` is null unless
 # `status` is ok; `finish` is null for a failed response.
 OBSERVATION_COLUMNS: dict[str, type] = {

@@ -28,6 +28,13 @@ CSV_COLUMNS: dict[str, str] = {
     "signs": "model reference metric higher_is target n_cells n_worse n_better n_equal n_shown_worse "
     "n_shown_better n_no_conclusion cells_shown_worse cells_shown_better",
     "controls": f"{_CELL} first second estimate ci_low ci_high se p_value p_adjusted method passed",
+    "corrected": f"{_CELL} target method raw raw_ci_low raw_ci_high estimate unclipped ci_low ci_high "
+    "error_of n_positive n_negative sensitivity specificity n_unlabelled judgments_weight weak_judge covers "
+    "leaves_out why",
+    "agreement": "task construct_ judge_a judge_b n positive_agreement negative_agreement cohen_kappa "
+    "gwet_ac1 krippendorff_alpha",
+    "rank_flips": "task decoding metric note judge_a judge_b model other model_a other_a model_b other_b "
+    "shown_a shown_b",
     "warnings": "code text remedy where",
 }
 

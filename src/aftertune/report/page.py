@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from aftertune.records.analysis import Analysis
-from aftertune.report import contrast_tables, detail_tables, tables, theme, words
+from aftertune.report import contrast_tables, detail_tables, judge_tables, tables, theme, words
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.examples import choose
 from aftertune.report.figures import Figure, figures
@@ -79,13 +79,15 @@ def _tables(analysis: Analysis, head: Headline) -> dict[str, list[Table]]:
     return {
         "glance": [tables.glance(analysis, head)],
         "differences": [*tables.differences(analysis, head), *contrast_tables.beside(analysis)],
-        "rates": tables.rates(analysis, head),
+        "rates": [*tables.rates(analysis, head), *judge_tables.corrected(analysis)],
         "coverage": [detail_tables.coverage(analysis), contrast_tables.design(analysis)],
         "flips": detail_tables.flips(analysis),
         "more": [
             detail_tables.consistency(analysis),
             detail_tables.components(analysis),
             detail_tables.agreement(analysis),
+            judge_tables.rank_flips(analysis),
+            judge_tables.splits(analysis),
             detail_tables.seeds(analysis),
         ],
     }

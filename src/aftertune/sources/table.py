@@ -1,4 +1,4 @@
-"""A table of text from CSV, JSONL or a JSON list, with the line on which each row begins, for messages."""
+"""A table of text from CSV, JSONL, a JSON list or Parquet, with the line of each row, for messages."""
 
 import csv
 import io
@@ -10,13 +10,13 @@ from typing import Any
 
 from aftertune.errors import DataError
 
-FORMATS = ("csv", "jsonl", "json")
+FORMATS = ("csv", "jsonl", "json", "parquet")
 _SAVE_AGAIN = "write the row again, or save the table anew from the program it came from"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `line` counts from 1 in the file (in a JSON list it is the row's number)."""
+    """One row; `line` counts from 1 in the file (in a JSON list and in Parquet it is the row's number)."""
 
     line: int
     values: dict[str, str]
@@ -34,8 +34,8 @@ class Table:
 def read_table(content: bytes, source: str) -> Table:
     """Read a table; `source` names it in errors, and its ending says the format.
 
-    A byte order mark is dropped. Numbers and truth values of JSON become the text that JSON writes for them;
-    a null is an absent value.
+    A byte order mark is dropped. Numbers, truth values and lists become the text that JSON writes for them; a
+    null is an absent value.
 
     Raises:
         DataError: another format, no UTF-8, a malformed row; with the line and what to do.
@@ -43,9 +43,11 @@ def read_table(content: bytes, source: str) -> Table:
     suffix = Path(source).suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise DataError(
-            f"{source}: a task is read from CSV, JSONL or JSON, got the ending {suffix!r}",
-            "save the table as .csv (with commas and a header), .jsonl or .json",
+            f"{source}: a task is read from CSV, JSONL, JSON or Parquet, got the ending {suffix!r}",
+            "save the table as .csv (with commas and a header), .jsonl, .json or .parquet",
         )
+    if suffix == "parquet":
+        return _table(source, tuple(_parquet_rows(content, source)))
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,7 +55,10 @@ def read_table(content: bytes, source: str) -> Table:
             f"{source} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
         ) from error
     reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "json": _json_rows}[suffix]
-    rows = tuple(reader(text, source))
+    return _table(source, tuple(reader(text, source)))
+
+
+def _table(source: str, rows: tuple[Row, ...]) -> Table:
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     return Table(source, columns, rows)
 
@@ -109,6 +114,17 @@ def _json_rows(text: str, source: str) -> Iterator[Row]:
         yield _json_row(row, number, f"{source}, row {number}")
 
 
+def _parquet_rows(content: bytes, source: str) -> Iterator[Row]:
+    import polars as pl
+
+    try:
+        rows = pl.read_parquet(io.BytesIO(content)).to_dicts()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{source}: not Parquet: {str(error)[:200]}", _SAVE_AGAIN) from error
+    for number, row in enumerate(rows, start=1):
+        yield _json_row(row, number, f"{source}, row {number}")
+
+
 def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text)
@@ -126,7 +142,7 @@ def _json_row(row: Any, number: int, where: str) -> Row:
 
 def _text(value: Any, key: str, where: str) -> str:
     if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, default=str)  # Parquet also has dates and bytes
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from aftertune.judges import Case, Judgments, get_judge
+from aftertune.judges.added import judges_of
 from aftertune.records import (
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
@@ -27,17 +28,17 @@ _SHARD_S = 60.0  # what a slow judge loses when it is interrupted
 
 
 def judge(run: RunDirectory, *, progress: Progress) -> None:
-    """Judge the responses that each of the study's judges has not judged yet.
+    """Judge the responses that each judge, of the study or added, has not judged yet.
 
     Args:
         run: a run directory with responses.
         progress: told (stage, done, total), in responses × judges × judge repeats.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
-    responses = _responses(run)
-    total = responses.height * sum(spec.repeats for spec in study.judges)
+    specs, responses = judges_of(run, study), _responses(run)
+    total = responses.height * sum(spec.repeats for spec in specs)
     n_done = 0
-    for spec in study.judges:
+    for spec in specs:
         a_judge = get_judge(spec)
         folder = run.judgments(a_judge.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)

@@ -6,9 +6,10 @@ import polars as pl
 
 from aftertune.errors import StoreError
 from aftertune.judges import get_judge
+from aftertune.judges.added import judges_of
 from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
 from aftertune.store import RunDirectory, read_shards, replace
-from aftertune.study import Study
+from aftertune.study import JudgeSpec, Study
 
 BASELINE = "baseline"  # the name of no variation
 
@@ -25,7 +26,8 @@ def observe(run: RunDirectory) -> None:
     responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
     drawn = requests.join(responses.select("key", "finish"), on="key", how="inner")
     _refuse_gaps(requests.height - drawn.height, requests.height, "responses", "aftertune generate")
-    judged = _judgments(run, study, drawn["key"])
+    specs = judges_of(run, study)
+    judged = _judgments(run, specs, drawn["key"])
     rows = (
         drawn.join(items, on=["task", "item"], how="left")
         .join(judged, left_on="key", right_on="response_key", how="left")
@@ -36,11 +38,13 @@ def observe(run: RunDirectory) -> None:
     sink = io.BytesIO()
     rows.select(list(OBSERVATION_COLUMNS)).write_parquet(sink, compression="zstd")
     replace(run.observations, sink.getvalue())
+    # A judge's rules may change before the analysis: what was observed is what these versions judged.
+    run.update_manifest(judges_observed={spec.name: get_judge(spec).sha256 for spec in specs})
 
 
-def _judgments(run: RunDirectory, study: Study, keys: pl.Series) -> pl.DataFrame:
+def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], keys: pl.Series) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
-    for order, spec in enumerate(study.judges):
+    for order, spec in enumerate(specs):
         folder = run.judgments(spec.name, get_judge(spec).sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         judged = judged.filter(pl.col("judge_repeat") < spec.repeats)

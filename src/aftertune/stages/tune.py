@@ -25,6 +25,7 @@ from aftertune.study import CommandRecipe, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
 from aftertune.tuning.command import command_files, run_command
+from aftertune.tuning.held_out import HeldOutLoss, held_out_key, held_out_loss, hold_out
 from aftertune.tuning.self_answers import answer_by_base, ask_base
 from aftertune.tuning.streams import drawn_rows
 
@@ -80,6 +81,62 @@ def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], 
         progress("tune", done, total)
     _warn_of_twins(checkpoints)
     run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in checkpoints])
+    _measure_held_out(run, study, checkpoints, open_engine=open_engine, progress=progress)
+
+
+def _measure_held_out(
+    run: RunDirectory,
+    study: Study,
+    checkpoints: list[Checkpoint],
+    *,
+    open_engine: Callable[[], "TransformersEngine"],
+    progress: Progress,
+) -> None:
+    """Write the loss of the base and of a recipe's checkpoints on the rows that it holds out.
+
+    A loss that is there under its key is not computed again.
+    """
+    wanted = [
+        (name, recipe, held, checkpoint)
+        for name, recipe in study.recipes.items()
+        if isinstance(recipe, TuneRecipe) and (held := _rows(study, name, recipe)[1]) is not None
+        for checkpoint in checkpoints
+        if checkpoint.model in ("base", name)
+    ]
+    if not wanted:
+        run.held_out.unlink(missing_ok=True)  # of an earlier version of the study
+        return
+    engine, base = open_engine(), checkpoints[0]
+    kept = run.read_json(run.held_out) if run.held_out.is_file() else []
+    there = {entry["key"]: entry for entry in kept if entry["loss"] is not None}
+    answered: dict[str, TuningData] = {}
+    entries: list[dict[str, Any]] = []
+    for n_done, (name, recipe, held, checkpoint) in enumerate(wanted, start=1):
+        if recipe.answers == "self":
+            if name not in answered:
+                asked = ask_base(engine, base, held, max_tokens=recipe.self_max_tokens)
+                everyone = range(len(held.conversations))
+                answered[name] = answer_by_base(
+                    run, engine, held, asked=asked, rows=everyone, progress=progress
+                )
+            held = answered[name]
+        key = held_out_key(engine, checkpoint, held, max_length=recipe.max_length)
+        found = there.get(key) or asdict(_held_out_loss(engine, checkpoint, held, recipe))
+        cell = {"recipe": name, "model": checkpoint.model, "seed": checkpoint.seed, "key": key}
+        entries.append({**found, **cell, "data": held.source})
+        progress("held out", n_done, len(wanted))
+    run.write_json(run.held_out, entries)
+
+
+def _held_out_loss(
+    engine: "TransformersEngine", checkpoint: Checkpoint, held: TuningData, recipe: TuneRecipe
+) -> HeldOutLoss:
+    from aftertune.tuning.encode import encode_all
+
+    if checkpoint.path is None:
+        why = checkpoint.reason or "its weights were dropped before this loss was asked for"
+        return HeldOutLoss(None, f"the checkpoint is {checkpoint.status.value}: {why}", 0, 0)
+    return held_out_loss(engine, checkpoint, encode_all(held, engine.tokenizer, max_length=recipe.max_length))
 
 
 def _trainings(
@@ -98,7 +155,7 @@ def _trainings(
         if isinstance(recipe, TuneRecipe):
             from aftertune.tuning.trainer import trainer_identity
 
-            data = load_conversations(recipe.data)
+            data, _ = _rows(study, name, recipe)
             if recipe.answers == "self":
                 engine = open_engine()
                 asked = ask_base(engine, base, data, max_tokens=recipe.self_max_tokens)
@@ -112,6 +169,11 @@ def _trainings(
             key = content_key({**content, "seed": seed, "root_seed": study.root_seed})
             trainings.append(Training(name, recipe, seed, data, key, n_steps))
     return trainings
+
+
+def _rows(study: Study, name: str, recipe: TuneRecipe) -> tuple[TuningData, TuningData | None]:
+    loaded = load_conversations(recipe.data)
+    return hold_out(loaded, recipe.held_out, recipe=name, root_seed=study.root_seed)
 
 
 Train = Callable[[Training, Path, Callable[[], None]], Checkpoint]

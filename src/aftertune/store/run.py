@@ -54,6 +54,11 @@ class RunDirectory:
         return self.root / "checkpoints.json"
 
     @property
+    def held_out(self) -> Path:
+        """The losses of the checkpoints on the rows that their recipes hold out."""
+        return self.root / "held_out.json"
+
+    @property
     def answers(self) -> Path:
         """The base's own answers to tuning data (`answers: self`)."""
         return self.root / "answers"
@@ -76,6 +81,19 @@ class RunDirectory:
     def judgments(self, judge: str, sha256: str) -> Path:
         """Shards of one judge's judgments; another version of its rules has another folder."""
         return self.root / "judgments" / f"{judge}-{sha256[:12]}"
+
+    @property
+    def judges_added(self) -> Path:
+        """Judges that were added after the study was written."""
+        return self.root / "judges_added.json"
+
+    def labels(self, construct: str) -> Path:
+        """People's labels of one construct."""
+        return self.root / "labels" / f"{construct}.parquet"
+
+    def label_draws(self, construct: str) -> Path:
+        """Which responses were drawn for people to label."""
+        return self.root / "labels" / f"{construct}-draws.json"
 
     @property
     def observations(self) -> Path:

@@ -6,7 +6,9 @@
 from aftertune.study.grammar import (
     ALL_VARY,
     AnalysisSpec,
+    Columns,
     CommandRecipe,
+    DataSpec,
     Decoding,
     EngineSpec,
     JudgeSpec,
@@ -22,7 +24,9 @@ from aftertune.study.read import analysis_spec, parse_study, read_study, study_s
 __all__ = [
     "ALL_VARY",
     "AnalysisSpec",
+    "Columns",
     "CommandRecipe",
+    "DataSpec",
     "Decoding",
     "EngineSpec",
     "JudgeSpec",

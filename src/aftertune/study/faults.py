@@ -9,7 +9,9 @@ from aftertune.errors import nearest
 from aftertune.records.analysis import Primary
 from aftertune.study.grammar import (
     AnalysisSpec,
+    Columns,
     CommandRecipe,
+    DataSpec,
     Decoding,
     EngineSpec,
     Study,
@@ -91,6 +93,8 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
     models: tuple[type[BaseModel], ...]
     if len(location) == 1:
         models = (Study,)
+    elif location[0] == "recipes" and len(location) > 3:
+        models = (Columns,) if location[3:-1] == ["columns"] else (DataSpec,)
     elif location[0] == "recipes":
         is_command = "command" in content["recipes"][location[1]]
         models = (CommandRecipe,) if is_command else (TuneRecipe, CommandRecipe)

@@ -3,7 +3,17 @@
 import shlex
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from aftertune.errors import nearest
 from aftertune.records import Intent
@@ -43,12 +53,78 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+_Texts = Annotated[
+    Annotated[str, Tag("<or a list>")]
+    | Annotated[tuple[str, ...], Field(strict=False, min_length=1), Tag("<many>")],
+    Discriminator(lambda value: "<many>" if isinstance(value, list | tuple) else "<or a list>"),
+]
+
+
+class Columns(_Strict):
+    """Which columns of a table make a conversation of one question and one answer."""
+
+    user: str = Field(min_length=1)
+    input: str | None = None  # put below the user's text, where it is not blank
+    assistant: str = Field(min_length=1)
+    category: str | None = None  # what `where: {category: …}` looks at
+    instruction: str | None = None  # a text of the study's own, put above every user's text
+
+
+class DataSpec(_Strict):
+    """Tuning data: a known set (`name`), a file (`path`) or a file of the hub, and what is done to its rows.
+
+    `name` with `path` is a local copy of a known set. The order: columns, where, length, safety mix.
+    """
+
+    name: str | None = Field(default=None, min_length=1)  # packaged:NAME, or a name of `aftertune data`
+    path: str | None = Field(default=None, min_length=1)  # .jsonl, .json, .csv or .parquet
+    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None  # owner/name
+    file: str | None = Field(default=None, min_length=1)  # of the hub's data set
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # of the hub's: a full commit
+    columns: Columns | None = None  # without it, the columns' names say the shape
+    drop_blank: bool = False  # leave out rows whose question or answer is blank, instead of refusing them
+    where: dict[str, _Texts] = {}  # keep rows whose column has the value, or one of the values
+    min_chars: int | None = Field(default=None, ge=1)  # of the user's and assistant's texts together
+    max_chars: int | None = Field(default=None, ge=1)
+    safety_mix: float = Field(default=0.0, ge=0, lt=1)  # share of refusals among the final rows
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [key for key in ("name", "path", "hub") if getattr(self, key) is not None]
+        if given not in (["name"], ["path"], ["hub"], ["name", "path"]):
+            raise ValueError(
+                f"data needs a name, a path or a hub data set, got {' and '.join(given) or 'none of them'}"
+            )
+        if (self.hub is not None) != (self.file is not None and self.revision is not None) or (
+            self.hub is None and (self.file or self.revision)
+        ):
+            raise ValueError("a hub data set needs hub, file and revision (a full commit): write all three")
+        if self.name is not None and self.columns is not None:
+            raise ValueError(
+                f"the columns of {self.name!r} are known: leave columns out, or give only a path"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.min_chars is not None and self.max_chars is not None and self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is more than max_chars {self.max_chars}")
+        return self
+
+
+_Data = Annotated[
+    Annotated[str, Field(min_length=1), Tag("<or keys and values>")] | Annotated[DataSpec, Tag("<many>")],
+    Discriminator(lambda value: "<many>" if isinstance(value, dict | DataSpec) else "<or keys and values>"),
+]
+
+
 class TuneRecipe(_Strict):
     """A fine-tune that aftertune runs itself. Learning rate per step of AdamW; lengths in tokens."""
 
-    data: str = Field(min_length=1)  # packaged:NAME, or a path to JSONL
+    data: _Data  # packaged:NAME, a known name, a path with its ending, or keys and values
     answers: Literal["data", "self"] = "data"
     n: int | None = Field(default=None, ge=1)  # a subset of so many rows, drawn by the seed
+    held_out: int = Field(default=0, ge=0)  # rows that no seed trains on; the loss is measured on them
     method: Literal["lora", "qlora", "full"] = "lora"
     rank: int = Field(default=8, ge=1)
     alpha: float | None = Field(default=None, gt=0)  # default: 2 × rank
@@ -100,14 +176,24 @@ Recipe = Annotated[
 
 
 class TaskSpec(_Strict):
-    """A task: a packaged name, or a user's CSV or JSONL by column names; `n` draws a stratified subset."""
+    """A task: a packaged one or a public benchmark by its name, or a user's table by column names.
+
+    A benchmark is fetched from where it is published, at the commit that aftertune knows or at `revision`; or
+    read from a local copy: `data_dir` in the original's own format, `file` in any other, with its columns.
+    Columns, intent and `where` that are not written are the benchmark's.
+    """
 
     name: Name
-    file: str | None = None
-    intent: Intent | None = Field(default=None, strict=False)
+    file: str | None = None  # a table, or a folder of tables, whose names become the column "file"
+    data_dir: str | None = None  # a benchmark's original file, or the folder that holds it
+    revision: str | None = Field(default=None, min_length=1)  # the commit at which a benchmark is fetched
+    sha256: str | None = Field(default=None, min_length=64, max_length=64)  # the items must have this hash
+    intent: Intent | None = Field(default=None, strict=False)  # of a benchmark: its own
     prompt_column: str = "prompt"
     id_column: str | None = "id"  # null: the id is made from the prompt's hash
     category_column: str | None = "category"  # null: one category for all
+    context_column: str | None = None  # stands before the prompt where it is not empty
+    reference_column: str | None = None  # the expected answer: what follows the last ####, or all of it
     where: dict[str, str] = {}  # keep rows whose column equals the value
     n: int | None = Field(
         default=None, ge=1
@@ -116,10 +202,16 @@ class TaskSpec(_Strict):
     licence: str = ""
 
     @model_validator(mode="after")
-    def _file_needs_intent(self) -> Self:
-        if self.file is not None and self.intent is None:
-            raise ValueError(f"task {self.name!r} comes from a file: write its intent, harmful or benign")
+    def _one_source(self) -> Self:
+        given = [key for key in ("file", "data_dir", "revision") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"task {self.name!r} has {' and '.join(given)}: write one of them")
         return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_written(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A default that is dumped and read again would count as written, and win over the benchmark's own.
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 class Decoding(_Strict):
@@ -211,6 +303,7 @@ class AnalysisSpec(_Strict):
     level: float = Field(default=0.95, gt=0.5, lt=1)
     margin: float = Field(default=0.05, gt=0, lt=1)
     max_missing: float = Field(default=0.05, ge=0, lt=1)
+    calibration: str | None = None  # what `aftertune judges calibrate` wrote; rates are corrected by it
 
 
 class Study(_Strict):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aftertune.errors import StudyError
 from aftertune.study.faults import fault
-from aftertune.study.grammar import AnalysisSpec, Study, TuneRecipe
+from aftertune.study.grammar import AnalysisSpec, DataSpec, Study, TuneRecipe
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -117,13 +117,19 @@ _StrictLoader.add_implicit_resolver(
 
 def _absolute(study: Study, folder: Path) -> Study:
     recipes = {
-        name: recipe.model_copy(update={"data": _resolve(recipe.data, folder)})
+        name: recipe.model_copy(update={"data": _data(recipe.data, folder)})
         if isinstance(recipe, TuneRecipe)
         else recipe
         for name, recipe in study.recipes.items()
     }
     tasks = tuple(
-        task if task.file is None else task.model_copy(update={"file": _resolve(task.file, folder)})
+        task.model_copy(
+            update={
+                key: _resolve(path, folder)
+                for key, path in (("file", task.file), ("data_dir", task.data_dir))
+                if path is not None
+            }
+        )
         for task in study.tasks
     )
     judges = tuple(
@@ -139,7 +145,19 @@ def _absolute(study: Study, folder: Path) -> Study:
     model = study.model
     if model.startswith((".", "/", "~")) or (folder / model).is_dir():
         model = _resolve(model, folder)
-    return study.model_copy(update={"recipes": recipes, "tasks": tasks, "judges": judges, "model": model})
+    analysis = study.analysis
+    if analysis.calibration is not None:
+        path = _resolve(analysis.calibration, folder)
+        analysis = analysis.model_copy(update={"calibration": path})
+    changed = {"recipes": recipes, "tasks": tasks, "judges": judges, "model": model, "analysis": analysis}
+    return study.model_copy(update=changed)
+
+
+def _data(data: str | DataSpec, folder: Path) -> str | DataSpec:
+    """A path made absolute; a word without slash, tilde and ending is the name of a known set."""
+    if isinstance(data, DataSpec):
+        return data if data.path is None else data.model_copy(update={"path": _resolve(data.path, folder)})
+    return data if re.fullmatch(r"[A-Za-z0-9_-]+", data) else _resolve(data, folder)
 
 
 def _resolve(name: str, folder: Path) -> str:

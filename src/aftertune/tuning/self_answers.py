@@ -4,6 +4,7 @@ What a fine-tune on such data changes is not what the data teach: the model had 
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aftertune.data import Conversation, Message, TuningData
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def ask_base(engine: "Engine", base: Checkpoint, data: TuningData, *, max_tokens: int) -> tuple[Draw, ...]:
-    """The greedy draw that answers each row of the data, in their order; none is made yet.
+    """The greedy draw that answers each of the data's own rows, in their order; none is made yet.
+
+    The refusals of a safety mix keep their given answers.
 
     Raises:
         DataError: a row has more than one answer.
@@ -27,7 +30,7 @@ def ask_base(engine: "Engine", base: Checkpoint, data: TuningData, *, max_tokens
     decoding = Decoding(temperature=0, max_tokens=max_tokens)
     content, identity = content_key(decoding.content()), engine.identity
     draws: list[Draw] = []
-    for row, conversation in enumerate(data.conversations, start=1):
+    for row, conversation in enumerate(data.conversations[: data.n_own], start=1):
         prompt = _prompt(engine, conversation, where=f"{data.source}, row {row}")
         stream = (str(base.sha256), "answers", prompt.sha256, content, 1)
         # Greedy answers draw no random numbers, so they are the same under any root seed.
@@ -60,10 +63,11 @@ def answer_by_base(
     Raises:
         DataError: the base answers one of the rows with nothing.
     """
-    wanted = {asked[row].request.key: asked[row] for row in sorted(rows)}
+    wanted = {asked[row].request.key: asked[row] for row in sorted(rows) if row < data.n_own}
     texts = _answers(run, engine, wanted, progress)
     conversations: list[Conversation] = []
-    for row, (conversation, draw) in enumerate(zip(data.conversations, asked, strict=True)):
+    own, mixed = data.conversations[: data.n_own], data.conversations[data.n_own :]
+    for row, (conversation, draw) in enumerate(zip(own, asked, strict=True)):
         text = texts[draw.request.key].strip() if row in rows else None
         if text == "":
             raise DataError(
@@ -73,8 +77,10 @@ def answer_by_base(
             )
         answer = () if text is None else (Message("assistant", text),)
         conversations.append((*conversation[:-1], *answer))
-    sha256 = content_key([draw.request.key for draw in asked])
-    return TuningData(f"{data.source}, answers by the base", data.licence, sha256, tuple(conversations))
+    given = [[(message.role, message.content) for message in row] for row in mixed]
+    sha256 = content_key([*(draw.request.key for draw in asked), *given])
+    source = f"{data.source}, answers by the base"
+    return replace(data, source=source, sha256=sha256, conversations=(*conversations, *mixed))
 
 
 def _prompt(engine: "Engine", conversation: Conversation, *, where: str) -> Prompt:

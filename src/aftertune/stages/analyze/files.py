@@ -5,6 +5,7 @@ from pathlib import Path
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
+from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
@@ -12,24 +13,34 @@ from aftertune.store import RunDirectory, replace
 from aftertune.study import AnalysisSpec, Study
 
 
-def analyze_run(run: RunDirectory) -> Analysis:
+def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analysis:
     """Analyse a run's observations by what its study fixed beforehand; writes `analysis.json`.
 
+    Args:
+        run: a run directory with observations.
+        calibration: what `aftertune judges calibrate` wrote, in place of what the study names; it is marked
+            as given afterwards.
+
     Raises:
-        DataError: there are no observations yet, or they cannot be read.
+        DataError: there are no observations yet, or they or the calibration cannot be read.
     """
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
     greedy = {name for name, decoding in study.decodings.items() if decoding.temperature == 0}
     table = read_table(run.observations)
+    named = study.analysis.calibration if calibration is None else str(calibration)
+    observations = observations_of(table, source=str(run.observations))
+    corrections, label_warnings = corrections_of(run, table, named)
     analysis = analysis_of(
-        observations_of(table, source=str(run.observations)),
+        observations,
         study=study.name,
         spec=study.analysis,
         deterministic=frozenset(greedy if _exact(run, study) else ()),
         fixed=True,
+        corrections=corrections,
     )
-    warnings = (*_unfinished(run), *_same_text(run), *analysis.warnings)
-    analysis = analysis.model_copy(update={"warnings": warnings})
+    warnings = (*_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
+    late = () if calibration is None else ("calibration",)
+    analysis = analysis.model_copy(update={"warnings": warnings, "post_hoc": (*analysis.post_hoc, *late)})
     _write(analysis, run.analysis)
     return analysis
 

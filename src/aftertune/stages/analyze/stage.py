@@ -12,6 +12,7 @@ from aftertune.records.analysis import (
     CategoryDifference,
     Component,
     Consistency,
+    Corrected,
     Difference,
     Flip,
     Rate,
@@ -22,10 +23,12 @@ from aftertune.stages.analyze.categories import categories_of
 from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
+from aftertune.stages.analyze.corrected import Corrections, corrected_of, correction_warnings
 from aftertune.stages.analyze.designs import design_of
 from aftertune.stages.analyze.details import agreement_of, components_of, consistency_of, flips_of
 from aftertune.stages.analyze.differences import differences_of
 from aftertune.stages.analyze.judge_facet import judge_components_of
+from aftertune.stages.analyze.judge_splits import rank_flips_of, splits_of
 from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
 from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.rates import rate_of
@@ -71,11 +74,12 @@ def analysis_of(
     spec: AnalysisSpec,
     deterministic: frozenset[str] = frozenset(),
     fixed: bool,
+    corrections: Corrections | None = None,
 ) -> Analysis:
     """`analyze` for a table that has been checked; `fixed` says that a study wrote `spec` before its run."""
     frame, left_out = _baseline(observations.frame)
     settings = _settings(spec, observations.base, deterministic, fixed=fixed)
-    found = _Found()
+    found = _Found(corrections=corrections or Corrections())
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
     for group in cells_of(frame, also=also):
         found.add(group, settings)
@@ -88,6 +92,7 @@ def analysis_of(
         *left_out,
         *found.warnings,
         *control_warnings(controls),
+        *correction_warnings(found.corrected, found.corrections),
     )
     return Analysis(
         schema_version=SCHEMA_VERSION,
@@ -109,6 +114,9 @@ def analysis_of(
         categories=tuple(found.categories),
         signs=tuple(signs_of(found.differences, settings.base)),
         controls=tuple(controls),
+        corrected=tuple(found.corrected),
+        rank_flips=tuple(rank_flips_of(found.rates, found.differences)),
+        splits=tuple(splits_of(frame)),
     )
 
 
@@ -122,7 +130,9 @@ def analysis_schema() -> dict[str, Any]:
 class _Found:
     """What is gathered cell by cell."""
 
+    corrections: Corrections
     rates: list[Rate] = field(default_factory=list[Rate])
+    corrected: list[Corrected] = field(default_factory=list[Corrected])
     differences: list[Difference] = field(default_factory=list[Difference])
     categories: list[CategoryDifference] = field(default_factory=list[CategoryDifference])
     components: list[Component] = field(default_factory=list[Component])
@@ -136,6 +146,7 @@ class _Found:
         """All results of one task × decoding × judge × metric; of a mirror image its rates alone."""
         of_group = {name: rate_of(cell, settings) for name, cell in group.cells.items()}
         self.rates += of_group.values()
+        self.corrected += corrected_of(group, of_group, self.corrections, settings)
         if not group.contrasted:
             return
         self.contrasted.append(group)

@@ -7,9 +7,10 @@ later stages read.
 from aftertune.stages.check.estimate import Estimate, estimate
 from aftertune.stages.check.prepare import prepare
 from aftertune.stages.check.resolve import Resolved, resolve
+from aftertune.stages.check.scan import Overlap, Scan
 from aftertune.study import Study
 
-__all__ = ["Estimate", "Resolved", "check", "estimate", "prepare", "resolve"]
+__all__ = ["Estimate", "Overlap", "Resolved", "Scan", "check", "estimate", "prepare", "resolve"]
 
 
 def check(study: Study) -> tuple[Resolved, Estimate]:

@@ -1,7 +1,9 @@
 """What a study will cost and how precise it will be; time and disk follow from the constants here."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+from aftertune.data.conversations import Conversation
 from aftertune.stages.check.resolve import Resolved, targeted
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.study import TuneRecipe
@@ -73,13 +75,15 @@ def estimate(resolved: Resolved) -> Estimate:
 def _self_answer_tokens(resolved: Resolved) -> int:
     """Tokens of the base's own answers to the rows that a seed draws; recipes of one length share them."""
     study = resolved.study
-    asked: dict[tuple[str, int], frozenset[int]] = {}
+    asked: defaultdict[int, set[Conversation]] = defaultdict(set)  # by length limit, without the answers
     for name, recipe in study.recipes.items():
         if isinstance(recipe, TuneRecipe) and recipe.answers == "self":
-            rows = drawn_rows(study, name, n_rows=len(resolved.data[name].conversations))
-            shared = (recipe.data, recipe.self_max_tokens)
-            asked[shared] = asked.get(shared, frozenset()) | rows
-    return round(sum(len(rows) * n for (_, n), rows in asked.items()) * USED_SHARE_OF_MAX_TOKENS)
+            data, held = resolved.data[name], resolved.held_out.get(name)
+            rows = drawn_rows(study, name, n_rows=len(data.conversations))
+            drawn = [data.conversations[row] for row in rows if row < data.n_own]
+            drawn += held.conversations if held else ()
+            asked[recipe.self_max_tokens] |= {row[:-1] for row in drawn}
+    return round(sum(len(rows) * n for n, rows in asked.items()) * USED_SHARE_OF_MAX_TOKENS)
 
 
 def _checkpoint_bytes(resolved: Resolved, weights: int) -> int:

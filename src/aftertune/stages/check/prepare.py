@@ -82,6 +82,11 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
             }
             for name, d in resolved.data.items()
         },
+        "held_out": {
+            name: {"n_rows": len(d.conversations), "sha256": d.sha256}
+            for name, d in resolved.held_out.items()
+        },
+        "scan": [asdict(found) for found in resolved.scans],
         "judges": [
             {
                 "name": j.name,

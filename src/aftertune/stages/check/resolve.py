@@ -12,10 +12,13 @@ from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.errors import DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge
 from aftertune.judges.base import Judge
+from aftertune.judges.calibration import read_calibration
 from aftertune.records import Task, metrics_of
+from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.study import Study, TuneRecipe, parse_study
 from aftertune.tasks import load_task
 from aftertune.tuning.encode import IGNORED, encode_all
+from aftertune.tuning.held_out import hold_out
 from aftertune.tuning.streams import drawn_rows, moved_by
 
 if TYPE_CHECKING:
@@ -35,7 +38,9 @@ class Resolved:
     linear: dict[str, tuple[int, int]]
     tasks: tuple[Task, ...]
     judges: tuple[Judge, ...]
-    data: dict[str, TuningData]
+    data: dict[str, TuningData]  # the rows that a recipe can train on
+    held_out: dict[str, TuningData]  # those that it never does; only of recipes that hold rows out
+    scans: tuple[Scan, ...]  # one a recipe that aftertune tunes itself
     max_prompt_tokens: int
     n_training_tokens: int  # over all recipes, seeds and epochs
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
@@ -50,8 +55,10 @@ def resolve(study: Study) -> Resolved:
     judges = tuple(get_judge(spec) for spec in study.judges)
     tasks = tuple(load_task(spec, root_seed=study.root_seed) for spec in study.tasks)
     _check_primary(study, tasks, judges)
+    if study.analysis.calibration is not None:
+        read_calibration(Path(study.analysis.calibration))
     _check_variations(study)
-    data = {n: load_conversations(r.data) for n, r in study.recipes.items() if isinstance(r, TuneRecipe)}
+    data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
     linear = _linear_shapes(model.path)
     _check_methods(study, linear)
@@ -64,9 +71,45 @@ def resolve(study: Study) -> Resolved:
         _check_memory(study, name, size, config) if engine.device == "cpu" else 0
         for name, size in zip(data, rows, strict=True)
     ]
+    for name, held in held_out.items():
+        encode_all(held, engine.tokenizer, max_length=_limit(study, name, context))
     template = str(engine.tokenizer.chat_template)
     n_tokens, attention = sum(size.n_tokens for size in rows), max(kept, default=0)
-    return Resolved(study, model, template, linear, tasks, judges, data, longest, n_tokens, attention)
+    return Resolved(
+        study=study,
+        model=model,
+        chat_template=template,
+        linear=linear,
+        tasks=tasks,
+        judges=judges,
+        data=data,
+        held_out=held_out,
+        scans=_scans(study, tasks, data),
+        max_prompt_tokens=longest,
+        n_training_tokens=n_tokens,
+        attention_bytes=attention,
+    )
+
+
+def _data(study: Study) -> tuple[dict[str, TuningData], dict[str, TuningData]]:
+    """By recipe, the rows to train on and the rows held out."""
+    data, held_out = dict[str, TuningData](), dict[str, TuningData]()
+    for name, recipe in study.recipes.items():
+        if isinstance(recipe, TuneRecipe):
+            loaded = load_conversations(recipe.data)
+            data[name], held = hold_out(loaded, recipe.held_out, recipe=name, root_seed=study.root_seed)
+            if held is not None:
+                held_out[name] = held
+    return data, held_out
+
+
+def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -> tuple[Scan, ...]:
+    index = ItemIndex(tasks)
+    recipes = study.recipes
+    return tuple(
+        scan(name, rows, index, answers=getattr(recipes[name], "answers", "data") == "data")
+        for name, rows in data.items()
+    )
 
 
 def _check_primary(study: Study, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
@@ -197,7 +240,7 @@ def _check_recipe(
     n_rows = len(rows.conversations)
     if recipe.n is not None and recipe.n > n_rows:
         raise DataError(
-            f"recipes.{name}.n is {recipe.n}, but {recipe.data} has {n_rows} rows", "lower n, or add rows"
+            f"recipes.{name}.n is {recipe.n}, but {rows.source} has {n_rows} rows", "lower n, or add rows"
         )
     if len(study.seed_list) > 1 and not moved_by(recipe, n_rows=n_rows):
         raise StudyError(
@@ -205,13 +248,15 @@ def _check_recipe(
             f"vary {', '.join(recipe.vary)}), all its checkpoints would be identical",
             "name in `vary` what the seed shall move: init, order, dropout, subset",
         )
-    limit = min(recipe.max_length, context)
+    limit = _limit(study, name, context)
     examples = encode_all(rows, engine.tokenizer, max_length=limit)
-    drawn = [examples[row] for row in drawn_rows(study, name, n_rows=n_rows)]
-    longest = max(len(example.input_ids) for example in drawn)
+    chosen = drawn_rows(study, name, n_rows=n_rows)
+    longest = max(len(examples[row].input_ids) for row in chosen)
     if recipe.answers == "self":
         # What is not the answer, the answer at its longest, its end token.
-        longest = max(example.labels.count(IGNORED) for example in drawn) + recipe.self_max_tokens + 1
+        prompts = [examples[row].labels.count(IGNORED) for row in chosen if row < rows.n_own]
+        given = [len(examples[row].input_ids) for row in chosen if row >= rows.n_own]
+        longest = max([*given, *(n + recipe.self_max_tokens + 1 for n in prompts)])
         if longest > limit:
             raise DataError(
                 f"recipes.{name}: a row with an answer of self_max_tokens {recipe.self_max_tokens} has "
@@ -222,6 +267,12 @@ def _check_recipe(
     mean = sum(len(example.input_ids) for example in examples) / n_rows
     n_tokens = round(mean * (recipe.n or n_rows) * recipe.epochs * len(study.seed_list))
     return _RowSizes(n_tokens, min(recipe.batch_size, recipe.n or n_rows), longest)
+
+
+def _limit(study: Study, name: str, context: int) -> int:
+    recipe = study.recipes[name]
+    assert isinstance(recipe, TuneRecipe)
+    return min(recipe.max_length, context)
 
 
 # A score is kept as a float32 weight for softmax and as a bfloat16 one for the product with the values.

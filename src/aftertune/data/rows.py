@@ -1,0 +1,78 @@
+"""The rows of a file of tuning data, as values of JSON, each with its place for messages."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+from aftertune.data.conversations import shown
+from aftertune.errors import DataError
+from aftertune.sources import read_table
+
+Rows = Iterator[tuple[str, Any]]  # (file and row in words, the row)
+
+
+def read_rows(content: bytes, place: str, *, ending: str) -> Rows:
+    """The rows of a `.json` list, a `.csv` or `.parquet` table, or (any other ending) of JSON lines.
+
+    Raises:
+        DataError: the bytes are not of that format; with the place and what to do.
+    """
+    if ending == ".parquet":
+        return _parquet_rows(content, place)
+    text = _text(content, place)
+    if ending == ".csv":
+        table = read_table(content, place if place.endswith(".csv") else f"{place}.csv")
+        return ((f"{place}, line {row.line}", row.values) for row in table.rows)
+    return _json_rows(text, place) if ending == ".json" else _jsonl_rows(text, place)
+
+
+def _text(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
+        ) from error
+
+
+def _parquet_rows(content: bytes, place: str) -> Rows:
+    import polars as pl
+
+    try:
+        rows = pl.read_parquet(io.BytesIO(content)).to_dicts()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{place} is not a Parquet table: {str(error).splitlines()[0][:200]}", "get or write it again"
+        ) from error
+    return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))
+
+
+def _jsonl_rows(text: str, place: str) -> Rows:
+    # Not splitlines(): it also cuts at U+2028 and the like, which may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{place}, line {number}"
+            yield where, _parse(line, where)
+
+
+def _json_rows(text: str, place: str) -> Rows:
+    rows = _parse(text, place)
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{place}: expected one list of rows, got {shown(rows)}",
+            "write a list, or one row a line in a .jsonl file",
+        )
+    for number, row in enumerate(cast(list[Any], rows), start=1):
+        yield f"{place}, row {number}", row
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        spot = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise DataError(
+            f"{where}: not JSON ({error.msg}, {spot}), got {text[:60]!r}",
+            "a .jsonl file has one JSON object a line, a .json file one list",
+        ) from error

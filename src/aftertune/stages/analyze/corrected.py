@@ -1,0 +1,248 @@
+"""Rates freed of their judge's errors: by labels from elsewhere, or by labels of a random part of them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aftertune.records.analysis import Corrected, Interval, Rate, Warning
+from aftertune.records.calibration import Calibration, CalibrationGroup
+from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
+from aftertune.stats import (
+    CorrectedRate,
+    FloatArray,
+    JudgeError,
+    Target,
+    checkpoint_arm,
+    ppi_mean,
+    recipe_arm,
+    rogan_gladen,
+)
+from aftertune.stats.rates import z_quantile
+
+_TARGETS: tuple[Target, ...] = ("benchmark", "population")
+_CERTAIN_N = 1e12  # responses that were not drawn: the sampling term of Lee's interval vanishes
+_ROGAN_GLADEN = "Rogan–Gladen"
+_NOT_BINARY = "its judgments are graded: sensitivity and specificity count yes or no"
+
+
+@dataclass(frozen=True)
+class Powered:
+    """People's labels of a random part of one cell's responses, and the judgments of all of it."""
+
+    labels: FloatArray
+    judged: FloatArray
+    judged_unlabelled: FloatArray
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What rates are corrected by; `versions` are the judges' hashes at the time of the observations.
+
+    `powered` is by (model, task, decoding, judge, construct).
+    """
+
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    calibration: Calibration | None = None
+    powered: dict[tuple[str, ...], Powered] = field(default_factory=dict[tuple[str, ...], Powered])
+
+
+def corrected_of(
+    group: MetricCells, rates: dict[str, Rate], corrections: Corrections, settings: Settings
+) -> list[Corrected]:
+    """Every rate of a group that there are labels for; one with too much missing has nothing to correct."""
+    found: list[Corrected] = []
+    for name, cell in group.cells.items():
+        rate = rates[name]
+        if rate.estimate is None:
+            continue
+        calibrated = _group_for(cell, corrections)
+        if calibrated is not None:
+            found += [_by_calibration(cell, rate, calibrated, target, settings) for target in _TARGETS]
+        powered = corrections.powered.get(
+            (cell.model, cell.task, cell.decoding, cell.judge, cell.metric.construct.value)
+        )
+        if powered is not None:
+            found.append(_by_labels(cell, rate, powered, settings))
+    return [one for one in found if one.target == "benchmark" or one.raw_ci_low is not None]
+
+
+def correction_warnings(corrected: list[Corrected], corrections: Corrections) -> list[Warning]:
+    """What a reader must know of where the judge's errors were measured."""
+    calibration = corrections.calibration
+    if calibration is None:
+        return []
+    warnings: list[Warning] = []
+    elsewhere: dict[str, dict[str, None]] = {}
+    for one in corrected:
+        if one.error_of == "all models elsewhere":
+            elsewhere.setdefault(one.judge, {})[one.model] = None
+    for judge, models in elsewhere.items():
+        text = (
+            f"the rates of {', '.join(models)} by {judge} are corrected with errors that it made on other"
+            f" models' responses ({calibration.labels}); a judge's errors change with the model judged"
+        )
+        remedy = "label some responses of these very models: aftertune label DIR"
+        warnings.append(Warning(code="calibration_from_elsewhere", text=text, remedy=remedy, where=judge))
+    return [*warnings, *_unused(calibration, corrections.versions)]
+
+
+def _unused(calibration: Calibration, versions: dict[str, str]) -> list[Warning]:
+    measured: dict[str, set[str]] = {}
+    for group in calibration.groups:
+        measured.setdefault(group.judge, set()).add(group.judge_sha256)
+    known = [judge for judge in measured if judge in versions]
+    warnings = [
+        Warning(
+            code="calibration_of_another_version",
+            text=f"the calibration measured another version of {judge} than the one that judged this run,"
+            " so its rates are not corrected",
+            remedy="calibrate again, or judge and observe again with the version that was measured",
+            where=judge,
+        )
+        for judge in known
+        if versions[judge] not in measured[judge]
+    ]
+    if not known:
+        text = (
+            f"the calibration measured {', '.join(measured) or 'no judge'}, and none of them judged this run"
+        )
+        remedy = "calibrate a judge of this run, under the name that the study gives it"
+        warnings.append(Warning(code="calibration_of_other_judges", text=text, remedy=remedy))
+    return warnings
+
+
+def _group_for(cell: ModelCell, corrections: Corrections) -> CalibrationGroup | None:
+    """The judge's errors on this model's responses where both kinds were labelled, or else on all."""
+    calibration = corrections.calibration
+    if calibration is None or calibration.construct_ != cell.metric.construct.value:
+        return None
+    version = corrections.versions.get(cell.judge)
+    mine = {g.model: g for g in calibration.groups if (g.judge, g.judge_sha256) == (cell.judge, version)}
+    own = mine.get(cell.model)
+    return own if own and own.sensitivity.n and own.specificity.n else mine.get(None)
+
+
+def _by_calibration(
+    cell: ModelCell, rate: Rate, group: CalibrationGroup, target: Target, settings: Settings
+) -> Corrected:
+    own: Interval | None = getattr(rate, target)
+    q1, q0 = group.sensitivity, group.specificity
+    whole: dict[str, Any] = {
+        **cell.key,
+        "target": target,
+        "raw": rate.estimate,
+        "raw_ci_low": own.ci_low if own else None,
+        "raw_ci_high": own.ci_high if own else None,
+        "error_of": "all models elsewhere" if group.model is None else "this model elsewhere",
+        "n_positive": q1.n,
+        "n_negative": q0.n,
+        "sensitivity": q1.estimate,
+        "specificity": q0.estimate,
+        "n_unlabelled": None,
+        "judgments_weight": None,
+    }
+    if not cell.draws.binary:
+        return _nothing(whole, _ROGAN_GLADEN, _NOT_BINARY)
+    try:
+        # With no interval of its own, the rate has one sample of seeds, and a size would be a guess.
+        found = _rogan_gladen(cell, rate, group, target, settings)
+    except ValueError as error:
+        return _nothing(whole, _ROGAN_GLADEN, str(error))
+    limits = (found.ci_low, found.ci_high) if own else (None, None)
+    return Corrected(
+        **whole,
+        method=found.method,
+        estimate=found.estimate,
+        unclipped=found.unclipped,
+        ci_low=limits[0],
+        ci_high=limits[1],
+        weak_judge=found.weak_judge,
+        covers=(*own.covers, "labels of the judge's errors") if own else (),
+        leaves_out=tuple(f for f in own.leaves_out if f != "judge") if own else (),
+        why="" if own else rate.why_no_interval,
+    )
+
+
+def _rogan_gladen(
+    cell: ModelCell, rate: Rate, group: CalibrationGroup, target: Target, settings: Settings
+) -> CorrectedRate:
+    q1, q0 = group.sensitivity, group.specificity
+    if q1.estimate is None or q0.estimate is None:
+        raise ValueError(
+            f"both specificity and sensitivity need human labels, got {q0.n} without and {q1.n} with the"
+            " event: label more"
+        )
+    error = JudgeError(q0.estimate, q1.estimate, q0.n, q1.n)
+    if cell.metric.complement:  # the metric's event is that the construct is absent
+        error = JudgeError(q1.estimate, q0.estimate, q1.n, q0.n)
+    p = min(max(rate.estimate or 0.0, 0.0), 1.0)
+    size = _size(cell, target, p, settings)
+    return rogan_gladen(p, error, level=settings.level, **size)
+
+
+def _size(cell: ModelCell, target: Target, p: float, settings: Settings) -> dict[str, float]:
+    """The sampling term: V of the rate, with Student's quantile in it; the items where p is 0 or 1."""
+    draws = cell.usable
+    certain = cell.certain(settings)
+    if target == "population" and draws.n_items < 2:
+        target = "benchmark"
+    arm = recipe_arm(draws, target) if draws.n_seeds > 1 else checkpoint_arm(draws, target, certain=certain)
+    if arm.certain:
+        return {"n": _CERTAIN_N}
+    if p in (0.0, 1.0):
+        return {"n": float(draws.n_items)}
+    return {"variance": (arm.half_width(settings.level) / z_quantile(settings.level)) ** 2}
+
+
+def _by_labels(cell: ModelCell, rate: Rate, powered: Powered, settings: Settings) -> Corrected:
+    """PPI++; the metric's complement is taken of labels and judgments alike."""
+    own = rate.benchmark
+    y = powered.labels
+    whole: dict[str, Any] = {
+        **cell.key,
+        "target": "benchmark",
+        "raw": rate.estimate,
+        "raw_ci_low": own.ci_low if own else None,
+        "raw_ci_high": own.ci_high if own else None,
+        "error_of": "these responses",
+        "n_positive": int((y >= 0.5).sum()),
+        "n_negative": int((y < 0.5).sum()),
+        "sensitivity": _share(powered, event=True),
+        "specificity": _share(powered, event=False),
+        "n_unlabelled": len(powered.judged_unlabelled),
+    }
+    arrays = (powered.labels, powered.judged, powered.judged_unlabelled)
+    if cell.metric.complement:
+        arrays = tuple(1 - values for values in arrays)
+    try:
+        found = ppi_mean(*arrays, level=settings.level)
+    except ValueError as error:
+        return _nothing(whole | {"judgments_weight": None}, "PPI++", str(error))
+    return Corrected(
+        **whole,
+        method=found.method,
+        estimate=found.estimate,
+        unclipped=found.unclipped,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        judgments_weight=found.lam,
+        weak_judge=False,
+        covers=("which responses were labelled", "responses, as if independent"),
+        leaves_out=("seed", "item", "decoding"),
+        why="",
+    )
+
+
+def _share(powered: Powered, *, event: bool) -> float | None:
+    """The judge's right verdicts among the labelled of one kind; None without any, or for graded ones."""
+    y, f = powered.labels, powered.judged
+    there = y == (1.0 if event else 0.0)
+    if not there.any() or not bool(((f == 0) | (f == 1)).all()):
+        return None
+    return float((f[there] == y[there]).mean())
+
+
+def _nothing(whole: dict[str, Any], method: str, why: str) -> Corrected:
+    return Corrected(
+        **whole, method=method, estimate=None, unclipped=None, ci_low=None, ci_high=None,
+        weak_judge=False, covers=(), leaves_out=(), why=why,
+    )  # fmt: skip
