@@ -35,7 +35,6 @@ def judged(name: str, **changes):
 
 
 def test_names_and_constructs() -> None:
-<<<<<<< HEAD
     fixed = ("refusal-rules", "phrases-gcg", "incoherence-rules", "number-match")
     assert set(fixed) <= set(known_judges())
     assert [get_judge(JudgeSpec(name=name)).constructs for name in fixed] == [
@@ -53,12 +52,6 @@ def test_a_rule_has_no_settings_and_no_repeats() -> None:
         get_judge(JudgeSpec(name="refusal-rules", repeats=2))
     every = JudgeSpec.model_validate(JudgeSpec(name="refusal-rules").model_dump())
     assert get_judge(every).name == "refusal-rules"
-=======
-    assert {name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges()[:2]} == {
-        "refusal-rules": (Construct.REFUSED,),
-        "incoherence-rules": (Construct.INCOHERENT,),
-    }
->>>>>>> h-rubric
 
 
 def test_an_unknown_judge_names_the_nearest() -> None:
