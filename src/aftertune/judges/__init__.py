@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from aftertune.errors import StudyError, nearest
-from aftertune.judges.base import Case, Judge, Judgments
+from aftertune.judges.base import Case, Judge, Judgments, needs_reference
 from aftertune.judges.incoherence_rules import INCOHERENCE_REPETITION, INCOHERENCE_RULES
 from aftertune.judges.language import INCOHERENCE_LANGUAGE
 from aftertune.judges.model_judges import MODEL_JUDGES
@@ -15,7 +15,7 @@ from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import RUBRIC_MAKERS, own_rubric
 from aftertune.study import JudgeSpec
 
-__all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges"]
+__all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges", "needs_reference"]
 
 # Judges that need nothing but their name.
 _FIXED: tuple[Judge, ...] = (
