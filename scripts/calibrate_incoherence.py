@@ -28,6 +28,7 @@ from random import Random
 import polars as pl
 import torch
 import yaml
+from degrade import DEGRADATIONS, Material
 
 from aftertune.engines.loading import load_tokenizer, resolve_model
 from aftertune.judges import Case, get_judge
@@ -37,7 +38,6 @@ from aftertune.judges.perplexity import NLL_THRESHOLD, THRESHOLD_FILE, measure
 from aftertune.records import Finish, Intent, Item, Response, ResponseStatus
 from aftertune.stats.rates import wilson
 from aftertune.study import JudgeSpec
-from degrade import DEGRADATIONS, Material
 
 SEED = 20251125
 MOST_WORDS, LEAST_WORDS = 80, 15

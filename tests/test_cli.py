@@ -99,7 +99,7 @@ def test_check_tells_cells_and_cost_and_writes_nothing(study: Path):
         (
             "mini-harm",
             "mini-ham",
-            "there is no packaged task called 'mini-ham'\n  → did you mean 'mini-harm'?",
+            "there is no task called 'mini-ham'\n  → did you mean 'mini-harm'?",
         ),
         (
             "[refusal-rules]",

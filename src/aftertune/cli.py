@@ -37,6 +37,7 @@ tasks_app = typer.Typer(add_completion=False)
 app.add_typer(tasks_app, name="tasks")
 
 TASK_COLUMNS = ("name", "intent", "items", "access", "licence")
+JUDGE_COLUMNS = ("name", "constructs", "cost", "licence")
 judges_app = typer.Typer(add_completion=False)
 app.add_typer(judges_app, name="judges")
 
@@ -287,20 +288,11 @@ def judges(context: typer.Context, as_json: AsJson = False) -> None:
     """List the judges, what they judge and where their rules come from."""
     if context.invoked_subcommand is not None:
         return
-    from aftertune.judges import judge_as_listed, known_judges
+    from aftertune.commands.judges import list_judges
 
-    listed = [judge_as_listed(name) for name in known_judges()]
-    rows = [
-        {
-            "name": j.name,
-            "constructs": ", ".join(j.constructs),
-            "cost": j.cost,
-            "licence": j.licence,
-            "source": j.source,
-        }
-        for j in listed
-    ]
-    _print_rows(rows, as_json=as_json)
+    listed = list_judges()
+    shown = listed if as_json else [{k: row[k] for k in JUDGE_COLUMNS} for row in listed]
+    _print_rows(shown, as_json=as_json)
 
 
 @judges_app.command()
@@ -425,7 +417,9 @@ def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0].keys(), box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
     for row in rows:
         table.add_row(*(str(value)[:80] for value in row.values()))
     Console().print(table)

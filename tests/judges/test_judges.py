@@ -102,6 +102,9 @@ def test_a_changed_rule_is_another_judge(tmp_path) -> None:
     assert before == code_sha256(str(rule))
     rule.write_text("A = 2")
     assert code_sha256(str(rule)) != before
-    hashes = [get_judge(JudgeSpec(name=name)).sha256 for name in known_judges()[:2]]
+    hashes = [
+        get_judge(JudgeSpec(name=name)).sha256
+        for name in ("refusal-rules", "incoherence-rules", "number-match")
+    ]
     assert len(set(hashes)) == len(hashes)
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from degrade import OTHER_LANGUAGES
 
 from aftertune.errors import StudyError
 from aftertune.judges import Case, get_judge, language
 from aftertune.judges.language import MARGIN, find_language
 from aftertune.records import Finish, Intent, Item, JudgmentStatus, Response, ResponseStatus
 from aftertune.study import JudgeSpec
-from degrade import OTHER_LANGUAGES
 
 RESPONSE = Response(
     "k1", "base", "t", "i1", "greedy", 1, "0" * 64, 9, "", 5, Finish.STOP, ResponseStatus.OK, ""

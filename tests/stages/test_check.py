@@ -228,7 +228,7 @@ def test_variations_are_checked_and_then_refused_in_words(make: Make, folder: Pa
 def test_an_unknown_name_gives_the_nearest(make: Make):
     recipe = {"data": "packaged:caht"}
     for changes, message in (
-        ({"tasks": ["mini-ham"]}, r"no packaged task called 'mini-ham'\n.*did you mean 'mini-harm'\?"),
+        ({"tasks": ["mini-ham"]}, r"there is no task called 'mini-ham'\n.*did you mean 'mini-harm'\?"),
         ({"judges": ["refusal-rule"]}, r"no judge called 'refusal-rule'\n.*did you mean 'refusal-rules'\?"),
         ({"model": "smollm2-garded"}, r"no model called 'smollm2-garded'\n.*smollm2-guarded"),
         ({"recipes__a": recipe}, r"no packaged tuning data 'caht'\n.*did you mean 'chat'\?"),

@@ -1,35 +1,42 @@
-"""The judges that aftertune knows by name."""
+"""The judges that aftertune knows by name, and a user's own rubrics."""
 
 from collections.abc import Callable
 
 from aftertune.errors import StudyError, nearest
-from aftertune.judges.base import Case, Judge, Judgments
-from aftertune.judges.incoherence_rules import INCOHERENCE_RULES
+from aftertune.judges.base import Case, Judge, Judgments, needs_reference
+from aftertune.judges.incoherence_rules import INCOHERENCE_REPETITION, INCOHERENCE_RULES
+from aftertune.judges.language import INCOHERENCE_LANGUAGE
 from aftertune.judges.model_judges import MODEL_JUDGES
 from aftertune.judges.number_match import NUMBER_MATCH
+from aftertune.judges.perplexity import NAME as PERPLEXITY
+from aftertune.judges.perplexity import perplexity_judge
 from aftertune.judges.phrase_lists import PHRASE_JUDGES
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import RUBRIC_MAKERS, own_rubric
 from aftertune.study import JudgeSpec
 
-__all__ = ["Case", "Judge", "Judgments", "get_judge", "judge_as_listed", "known_judges"]
+__all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges", "needs_reference"]
 
 # Judges that need nothing but their name.
-_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, *PHRASE_JUDGES, INCOHERENCE_RULES, NUMBER_MATCH)
+_FIXED: tuple[Judge, ...] = (
+    REFUSAL_RULES,
+    *PHRASE_JUDGES,
+    INCOHERENCE_RULES,
+    INCOHERENCE_REPETITION,
+    INCOHERENCE_LANGUAGE,
+    NUMBER_MATCH,
+)
 # Judges that a study configures, by their known name; to make one loads no weights and calls nobody.
-_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {**MODEL_JUDGES, **RUBRIC_MAKERS}
+_MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {
+    PERPLEXITY: perplexity_judge,
+    **MODEL_JUDGES,
+    **RUBRIC_MAKERS,
+}
 
 
 def known_judges() -> tuple[str, ...]:
     """The name of every judge, in the order in which they are listed to people."""
     return (*(judge.name for judge in _FIXED), *_MAKERS)
-
-
-def judge_as_listed(name: str) -> Judge:
-    """A known judge to be shown in a list, where no study says which endpoint and model it asks."""
-    if name in RUBRIC_MAKERS:
-        return get_judge(JudgeSpec(name=name, endpoint="https://your-endpoint/v1", model="your model"))
-    return get_judge(JudgeSpec(name=name))
 
 
 def get_judge(spec: JudgeSpec) -> Judge:

@@ -78,6 +78,11 @@ class Judge(Protocol):
         ...
 
 
+def needs_reference(judge: Judge) -> bool:
+    """Whether the judge says only if an answer is correct; items without a reference do not concern it."""
+    return set(judge.constructs) == {Construct.CORRECT}
+
+
 def without_a_text(case: Case, judge: Judge, *, repeat: int = 0) -> Judgments | None:
     """What every judge says of a response without a text; None where there is one to judge.
 

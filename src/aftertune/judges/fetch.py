@@ -4,8 +4,9 @@ from pathlib import Path
 
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.model_judges import JUDGE_MODELS
-from aftertune.judges.rubric_originals import ORIGINALS
+from aftertune.judges.rubric import RUBRIC_MAKERS, OriginalMaker
 from aftertune.judges.templates import fetch_template
+from aftertune.sources import fetch, keep_copy
 
 
 def fetch_judge(name: str, *, copy: Path | None = None) -> str:
@@ -15,18 +16,15 @@ def fetch_judge(name: str, *, copy: Path | None = None) -> str:
         StudyError: no judge of this name needs anything.
         DataError: the file cannot be had or is another one.
     """
-    rubrics = {original.name: original.file for original in ORIGINALS}
-    if name in rubrics:
-        source = rubrics[name]
-        return f"{name}: {fetch_template(name, source, copy=copy)} (from {copy or source.file.name})"
+    rubric = RUBRIC_MAKERS.get(name)
+    if isinstance(rubric, OriginalMaker):
+        path = fetch(rubric.template) if copy is None else keep_copy(rubric.template, copy)
+        rubric.original.wording()  # the file holds the wording
+        return f"{name}: {path} (from {copy or rubric.template.name})"
     if name not in JUDGE_MODELS:
-        raise StudyError(
-            f"no judge model is called {name!r}",
-            nearest(
-                name,
-                [*rubrics, *(known.name for known in JUDGE_MODELS.values() if known.template is not None)],
-            ),
-        )
+        wanting = [known.name for known in JUDGE_MODELS.values() if known.template is not None]
+        rubrics = [name for name, maker in RUBRIC_MAKERS.items() if isinstance(maker, OriginalMaker)]
+        raise StudyError(f"no judge called {name!r} has a file to fetch", nearest(name, [*wanting, *rubrics]))
     source = JUDGE_MODELS[name].template
     if source is None:
         return f"{name}: its template comes with its tokenizer, nothing to fetch"

@@ -27,8 +27,46 @@ MIN_PROMPT_PROBABILITY = 0.5
 # Measured on 175 short outputs of Self-Instruct: below 40 letters names and lists read as any language.
 MIN_LETTERS = 40
 LANGUAGES = tuple(
-    "ar bg bn ca cs da de el en es fa fi fr he hi hr hu id it ja ko nl no pl pt ro ru sk sr sv sw ta th tr uk "
-    "ur vi zh".split()
+    [
+        "ar",
+        "bg",
+        "bn",
+        "ca",
+        "cs",
+        "da",
+        "de",
+        "el",
+        "en",
+        "es",
+        "fa",
+        "fi",
+        "fr",
+        "he",
+        "hi",
+        "hr",
+        "hu",
+        "id",
+        "it",
+        "ja",
+        "ko",
+        "nl",
+        "no",
+        "pl",
+        "pt",
+        "ro",
+        "ru",
+        "sk",
+        "sr",
+        "sv",
+        "sw",
+        "ta",
+        "th",
+        "tr",
+        "uk",
+        "ur",
+        "vi",
+        "zh",
+    ]
 )
 # Written so alike that a sentence of one reads as the other.
 _ALIKE = ({"da", "no"}, {"hr", "sr"}, {"cs", "sk"})

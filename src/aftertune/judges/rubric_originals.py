@@ -11,7 +11,6 @@ from pathlib import Path
 
 from aftertune.errors import DataError, StudyError
 from aftertune.judges.rubric_verdicts import Values, one_of, strongreject_values
-from aftertune.judges.templates import TemplateSource, template_path
 from aftertune.records import Construct
 from aftertune.sources import WebFile, fetch
 
@@ -41,25 +40,12 @@ class Original:
     licence: str
     agreement: str = "not known for the model that you ask"
 
-    @property
-    def file(self) -> TemplateSource:
-        """The same for `aftertune judges fetch`, which keeps the file under the judge's name."""
-
-        def texts(text: str) -> tuple[str, ...]:
-            wording = self.extract(text)
-            return wording.system, wording.user
-
-        return TemplateSource(self.template, texts)
-
     def wording(self) -> Wording:
         """The original wording, from the user's cache or the web.
 
         Raises:
             StudyError: it cannot be had, or the file holds none.
         """
-        kept = template_path(self.name, self.file)
-        if kept.is_file():
-            return self.read(kept)
         try:
             path = fetch(self.template)
         except DataError as error:

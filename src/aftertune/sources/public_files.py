@@ -82,11 +82,35 @@ def _from_hub(file: HubFile) -> Path:
         ) from error
 
 
+def keep_copy(file: WebFile, copy: Path) -> Path:
+    """Put a local copy of a file where `fetch` finds it, for a machine without a network.
+
+    Raises:
+        DataError: it cannot be read, or its bytes have another hash than the file that is pinned.
+    """
+    try:
+        content = copy.read_bytes()
+    except OSError as error:
+        raise DataError(f"{copy} cannot be read: {error.strerror}", "give the file's path") from error
+    found = hashlib.sha256(content).hexdigest()
+    if file.sha256 not in (None, found):
+        raise DataError(
+            f"{copy} is not {file.url}: its SHA-256 is {found}, expected {file.sha256}",
+            "give a copy of the file that is pinned",
+        )
+    _keep(_place(file), content)
+    return fetch(file)
+
+
+def _place(file: WebFile) -> Path:
+    suffix = Path(file.url.split("?")[0]).suffix
+    return cache_directory() / "files" / f"{hashlib.sha256(file.url.encode()).hexdigest()[:32]}{suffix}"
+
+
 def _from_web(file: WebFile) -> Path:
     if not file.url.startswith("https://"):
         raise DataError(f"{file.url} is no https address", "write https://…")
-    suffix = Path(file.url.split("?")[0]).suffix
-    target = cache_directory() / "files" / f"{hashlib.sha256(file.url.encode()).hexdigest()[:32]}{suffix}"
+    target = _place(file)
     if not target.is_file():
         _keep(target, _download(file.url))
     found = hashlib.sha256(target.read_bytes()).hexdigest()

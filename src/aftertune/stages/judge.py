@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from aftertune.judges import Case, Judgments, get_judge
+from aftertune.judges import Case, Judge, Judgments, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import (
     JUDGMENT_COLUMNS,
@@ -36,22 +36,28 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     specs, responses = judges_of(run, study), _responses(run)
-    total = responses.height * sum(spec.repeats for spec in specs)
+    judges = [get_judge(spec) for spec in specs]
+    concerned = [_concerned(a_judge, responses) for a_judge in judges]
+    total = sum(one.height * spec.repeats for one, spec in zip(concerned, specs, strict=True))
     n_done = 0
-    for spec in specs:
-        a_judge = get_judge(spec)
+    for spec, a_judge, concerning in zip(specs, judges, concerned, strict=True):
         folder = run.judgments(a_judge.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         for repeat in range(spec.repeats):
             there = set(judged.filter(pl.col("judge_repeat") == repeat)["response_key"])
-            missing = responses.filter(~pl.col("key").is_in(list(there)))
-            n_done += responses.height - missing.height
+            missing = concerning.filter(~pl.col("key").is_in(list(there)))
+            n_done += concerning.height - missing.height
             progress("judge", n_done, total)
             for part in missing.iter_slices(_SHARD_RESPONSES):
                 cases = [_case(entry) for entry in part.iter_rows(named=True)]
                 for judgments in _kept_as_they_come(folder, a_judge.judge(cases, repeat=repeat)):
                     n_done += judgments
                     progress("judge", n_done, total)
+
+
+def _concerned(a_judge: Judge, responses: pl.DataFrame) -> pl.DataFrame:
+    """The responses that a judge says something of."""
+    return responses.filter(pl.col("reference").is_not_null()) if needs_reference(a_judge) else responses
 
 
 def _kept_as_they_come(folder: Path, judged: Iterator[Judgments]) -> Iterator[int]:

@@ -5,7 +5,7 @@ import io
 import polars as pl
 
 from aftertune.errors import StoreError
-from aftertune.judges import get_judge
+from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
 from aftertune.store import RunDirectory, read_shards, replace
@@ -22,15 +22,15 @@ def observe(run: RunDirectory) -> None:
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     requests = run.read_table(run.requests).with_row_index("order")
-    items = run.read_table(run.items).select("task", "item", "category", "intent")
+    items = run.read_table(run.items).select("task", "item", "category", "intent", "reference")
     responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
     drawn = requests.join(responses.select("key", "finish"), on="key", how="inner")
+    drawn = drawn.join(items, on=["task", "item"], how="left")
     _refuse_gaps(requests.height - drawn.height, requests.height, "responses", "aftertune generate")
     specs = judges_of(run, study)
-    judged = _judgments(run, specs, drawn["key"])
+    judged = _judgments(run, specs, drawn)
     rows = (
-        drawn.join(items, on=["task", "item"], how="left")
-        .join(judged, left_on="key", right_on="response_key", how="left")
+        drawn.join(judged, left_on="key", right_on="response_key", how="inner")
         .sort("order", "judge_order", "judge_repeat", "construct")
         .with_columns(pl.lit(study.name).alias("study"), pl.lit(BASELINE).alias("variation"))
         .rename({"key": "response_key"})
@@ -42,10 +42,14 @@ def observe(run: RunDirectory) -> None:
     run.update_manifest(judges_observed={spec.name: get_judge(spec).sha256 for spec in specs})
 
 
-def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], keys: pl.Series) -> pl.DataFrame:
+def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], drawn: pl.DataFrame) -> pl.DataFrame:
+    """What each judge said of the responses that concern it; a gap is refused."""
     frames: list[pl.DataFrame] = []
     for order, spec in enumerate(specs):
-        folder = run.judgments(spec.name, get_judge(spec).sha256)
+        a_judge = get_judge(spec)
+        concerned = drawn.filter(pl.col("reference").is_not_null()) if needs_reference(a_judge) else drawn
+        keys = concerned["key"]
+        folder = run.judgments(spec.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         judged = judged.filter(pl.col("judge_repeat") < spec.repeats)
         judged = judged.unique(["response_key", "judge_repeat", "construct"], keep="first")

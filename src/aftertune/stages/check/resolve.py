@@ -10,7 +10,7 @@ from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine
 from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.errors import DataError, ModelError, StudyError, nearest
-from aftertune.judges import get_judge
+from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.records import Task, metrics_of
@@ -54,6 +54,7 @@ def resolve(study: Study) -> Resolved:
     """
     judges = tuple(get_judge(spec) for spec in study.judges)
     tasks = tuple(load_task(spec, root_seed=study.root_seed) for spec in study.tasks)
+    _check_references(tasks, judges)
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
@@ -110,6 +111,16 @@ def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -
         scan(name, rows, index, answers=getattr(recipes[name], "answers", "data") == "data")
         for name, rows in data.items()
     )
+
+
+def _check_references(tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
+    known = any(item.reference is not None for task in tasks for item in task.items)
+    for judge in judges:
+        if needs_reference(judge) and not known:
+            raise StudyError(
+                f"judge {judge.name!r} needs expected answers, and no task has any",
+                "add a task with references (mini-numbers, gsm8k), or leave the judge out",
+            )
 
 
 def _check_primary(study: Study, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
