@@ -33,16 +33,15 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a judge model gave for one prompt: a text that ended or was cut, and probabilities if asked for.
+    """What a judge model gave for one prompt: a text, or probabilities of choices for the next token.
 
-    `probabilities` are of the choices for the next token, renormalised; `most_likely` is the token that the
-    model itself puts first, over the whole vocabulary.
+    `whole`: the text has its end token; or, of choices, the token that the model itself puts first, over its
+    whole vocabulary, is one of them. `text` is then that token, and the probabilities are renormalised.
     """
 
     text: str
-    ended: bool
+    whole: bool
     probabilities: tuple[float, ...] = ()
-    most_likely: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ def generate(loaded: Loaded, rows: Sequence[Sequence[int]], *, max_new_tokens: i
 def _answer(loaded: Loaded, tokens: list[int]) -> Answer:
     end = next((at for at, token in enumerate(tokens) if token in loaded.ends), None)
     text = loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-    return Answer(text, ended=end is not None)
+    return Answer(text, whole=end is not None)
 
 
 def choose(loaded: Loaded, rows: Sequence[Sequence[int]], *, choices: Sequence[str]) -> list[Answer]:
@@ -235,8 +234,10 @@ def choose(loaded: Loaded, rows: Sequence[Sequence[int]], *, choices: Sequence[s
     ids = [_token(loaded, choice) for choice in choices]
     logits = _generated(loaded, rows, 1, logits=True).logits[0].float()
     shares = logits[:, ids].softmax(dim=-1).tolist()
-    firsts = [loaded.tokenizer.decode([token]) for token in logits.argmax(dim=-1).tolist()]
-    return [Answer("", True, tuple(row), first) for row, first in zip(shares, firsts, strict=True)]
+    return [
+        Answer(loaded.tokenizer.decode([first]), first in ids, tuple(row))
+        for row, first in zip(shares, logits.argmax(dim=-1).tolist(), strict=True)
+    ]
 
 
 def _token(loaded: Loaded, choice: str) -> int:
