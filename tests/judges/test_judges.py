@@ -35,7 +35,9 @@ def judged(name: str, **changes):
 
 
 def test_names_and_constructs() -> None:
-    assert {name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges()} == {
+    assert {
+        name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges() if name.endswith("-rules")
+    } == {
         "refusal-rules": (Construct.REFUSED,),
         "incoherence-rules": (Construct.INCOHERENT,),
     }
@@ -89,6 +91,6 @@ def test_a_changed_rule_is_another_judge(tmp_path) -> None:
     assert before == code_sha256(str(rule))
     rule.write_text("A = 2")
     assert code_sha256(str(rule)) != before
-    hashes = [get_judge(JudgeSpec(name=name)).sha256 for name in known_judges()]
+    hashes = [get_judge(JudgeSpec(name=name)).sha256 for name in known_judges() if name.endswith("-rules")]
     assert len(set(hashes)) == len(hashes)
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)

@@ -13,8 +13,8 @@ _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.
 # Padded tokens of a batch, and rows; small enough for a judge of 13B beside its cache on one 80 GB card.
 _BATCH_TOKENS = {"cuda": 16384, "cpu": 4096}
 _BATCH_ROWS = 32
-# Position ids of these begin behind the padding id, so that two of the table's rows hold no token.
-_OFFSET_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
+# Position ids of these begin behind the padding id, so that the table's first rows hold no token.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,8 @@ def _tokenizer(path: Path) -> Any:
 def _context(config: Any, tokenizer: Any) -> int:
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None) or 10**9
-    return min(positions - _OFFSET_POSITIONS.get(text.model_type, 0), tokenizer.model_max_length)
+    offset = text.pad_token_id + 1 if text.model_type in _OFFSET_POSITIONS else 0
+    return min(positions - offset, tokenizer.model_max_length)
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
