@@ -106,7 +106,7 @@ def _windows(loaded: Loaded, text: str) -> list[list[int]]:
         model_loading.defused(text, loaded.specials),
         truncation=True,
         max_length=loaded.context,
-        stride=_OVERLAP,
+        stride=min(_OVERLAP, loaded.context // 4),
         return_overflowing_tokens=True,
     )
     return [list(row) for row in tokens["input_ids"]]

@@ -46,6 +46,5 @@ JUDGES = (
         reads=Chat(parts=True),
         decodes=Written(max_new_tokens=48, parse=parse),
         code=__file__,
-        auto="AutoModelForImageTextToText",
     ),
 )

@@ -256,13 +256,13 @@ def judgments_of(
     """The judgments that a case's answers come to; no value where they are no verdict."""
     if isinstance(decodes, Written):
         raw, verdict = answers[0].text, decodes.parse(answers[0].text)
-        if decodes.ends and not answers[0].ended:
+        if decodes.ends and not answers[0].whole:
             reason = f"the verdict was cut at {decodes.max_new_tokens} tokens"
             return no_values(case, judge, JudgmentStatus.TRUNCATED, reason=reason, raw=raw, repeat=repeat)
     else:
         raw = "; ".join(_shares(answer, decodes.choices) for answer in answers)
         # Probabilities of choices that the model itself would not make are no verdict.
-        says = all(answer.most_likely.strip() in decodes.choices for answer in answers)
+        says = all(answer.whole for answer in answers)
         verdict = decodes.score([answer.probabilities for answer in answers]) if says else None
     if verdict is None:
         reason = "the judge's words are no verdict"
@@ -277,7 +277,7 @@ def judgments_of(
 
 def _shares(answer: Answer, choices: Sequence[str]) -> str:
     shares = ", ".join(f"{c} {p:.4f}" for c, p in zip(choices, answer.probabilities, strict=True))
-    return f"{shares} (first: {answer.most_likely!r})"
+    return f"{shares} (first: {answer.text!r})"
 
 
 def _answered(loaded: Loaded, rows: Sequence[Sequence[int]], decodes: Written | Weighed) -> list[Answer]:

@@ -13,8 +13,8 @@ _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.
 # Padded tokens of a batch, and rows; small enough for a judge of 13B beside its cache on one 80 GB card.
 _BATCH_TOKENS = {"cuda": 16384, "cpu": 4096}
 _BATCH_ROWS = 32
-# Position ids of these begin behind the padding id, so that two of the table's rows hold no token.
-_OFFSET_POSITIONS = {"roberta": 2, "xlm-roberta": 2, "camembert": 2}
+# Position ids of these begin behind the padding id, so that the table's first rows hold no token.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,15 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a judge model gave for one prompt: a text that ended or was cut, and probabilities if asked for.
+    """What a judge model gave for one prompt: a text, or probabilities of choices for the next token.
 
-    `probabilities` are of the choices for the next token, renormalised; `most_likely` is the token that the
-    model itself puts first, over the whole vocabulary.
+    `whole`: the text has its end token; or, of choices, the token that the model itself puts first, over its
+    whole vocabulary, is one of them. `text` is then that token, and the probabilities are renormalised.
     """
 
     text: str
-    ended: bool
+    whole: bool
     probabilities: tuple[float, ...] = ()
-    most_likely: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,8 @@ def _tokenizer(path: Path) -> Any:
 def _context(config: Any, tokenizer: Any) -> int:
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None) or 10**9
-    return min(positions - _OFFSET_POSITIONS.get(text.model_type, 0), tokenizer.model_max_length)
+    offset = text.pad_token_id + 1 if text.model_type in _OFFSET_POSITIONS else 0
+    return min(positions - offset, tokenizer.model_max_length)
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -223,7 +223,7 @@ def generate(loaded: Loaded, rows: Sequence[Sequence[int]], *, max_new_tokens: i
 def _answer(loaded: Loaded, tokens: list[int]) -> Answer:
     end = next((at for at, token in enumerate(tokens) if token in loaded.ends), None)
     text = loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-    return Answer(text, ended=end is not None)
+    return Answer(text, whole=end is not None)
 
 
 def choose(loaded: Loaded, rows: Sequence[Sequence[int]], *, choices: Sequence[str]) -> list[Answer]:
@@ -235,8 +235,10 @@ def choose(loaded: Loaded, rows: Sequence[Sequence[int]], *, choices: Sequence[s
     ids = [_token(loaded, choice) for choice in choices]
     logits = _generated(loaded, rows, 1, logits=True).logits[0].float()
     shares = logits[:, ids].softmax(dim=-1).tolist()
-    firsts = [loaded.tokenizer.decode([token]) for token in logits.argmax(dim=-1).tolist()]
-    return [Answer("", True, tuple(row), first) for row, first in zip(shares, firsts, strict=True)]
+    return [
+        Answer(loaded.tokenizer.decode([first]), first in ids, tuple(row))
+        for row, first in zip(shares, logits.argmax(dim=-1).tolist(), strict=True)
+    ]
 
 
 def _token(loaded: Loaded, choice: str) -> int:
