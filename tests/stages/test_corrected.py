@@ -155,6 +155,15 @@ def test_another_version_or_construct_corrects_nothing(tmp_path, change, code):
     assert code is None or code in codes(analysis)
 
 
+def test_a_run_that_names_no_versions_and_a_judge_of_another_name(tmp_path):
+    run, path = run_of(tmp_path), calibration(tmp_path)
+    run.update_manifest(judges_observed={"k": "s" * 64})
+    assert "calibration_of_other_judges" in codes(analyze_run(run, calibration=path))
+    run.update_manifest(judges_observed={})
+    analysis = analyze_run(run, calibration=path)
+    assert "calibration_not_used" in codes(analysis) and analysis.corrected == ()
+
+
 def test_graded_judgments_and_rates_of_0_and_one_seed(tmp_path):
     path = calibration(tmp_path)
     graded = run_of(tmp_path / "a", value=lambda m, s, i, r: 0.25)

@@ -86,6 +86,10 @@ def correction_warnings(corrected: list[Corrected], corrections: Corrections) ->
 
 
 def _unused(calibration: Calibration, versions: dict[str, str]) -> list[Warning]:
+    if not versions:
+        text = "the run does not say which versions of its judges judged it, so nothing is corrected"
+        remedy = "observe it again: aftertune observe DIR"
+        return [Warning(code="calibration_not_used", text=text, remedy=remedy)]
     measured: dict[str, set[str]] = {}
     for group in calibration.groups:
         measured.setdefault(group.judge, set()).add(group.judge_sha256)
