@@ -3,9 +3,9 @@
 from random import Random
 
 import pytest
+from degrade import DEGRADATIONS, Material
 
 from aftertune.judges.incoherence_rules import find_repetition
-from degrade import DEGRADATIONS, Material
 
 TEXT = (
     "Mix flour with water. Let the dough rest for an hour, then shape it. Bake it until the crust is brown."

@@ -1,17 +1,17 @@
-"""incoherence-language: another language is found, English under English is not, and what cannot be told is not."""
+"""incoherence-language: another language is found, the prompt's own is not; the unsure has no value."""
 
 import csv
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from degrade import OTHER_LANGUAGES
 
 from aftertune.errors import StudyError
 from aftertune.judges import Case, get_judge, language
 from aftertune.judges.language import MARGIN, find_language
 from aftertune.records import Finish, Intent, Item, JudgmentStatus, Response, ResponseStatus
 from aftertune.study import JudgeSpec
-from degrade import OTHER_LANGUAGES
 
 RESPONSE = Response(
     "k1", "base", "t", "i1", "greedy", 1, "0" * 64, 9, "", 5, Finish.STOP, ResponseStatus.OK, ""
@@ -45,7 +45,7 @@ def test_another_language_is_found_both_ways(code: str) -> None:
     "text",
     [
         "First mix the flour with water, then let it rest for an hour.",
-        "Try a pain au levain: flour, water, salt. The French say it is la reine du petit déjeuner, they love it.",
+        "Try a pain au levain: flour, water, salt. The French say it is la reine du petit déjeuner.",
         "FIRST MIX THE FLOUR WITH WATER, THEN LET IT REST FOR AN HOUR OR TWO.",
     ],
 )
