@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python scripts/calibrate_incoherence.py [--data ../shared/data] [--demo runs/demo]
         [--model smollm2|DIR] [--write-threshold] [--judge NAME ...] [--docs docs/incoherence.md]
 
-1. Clean texts, as many of each source: outputs of Self-Instruct's seeds, GSM8K's answers, the XSTest responses
-   that people labelled, and a demo run's responses of the base and of the recipe trained on its own answers.
-   Each is cut at 80 words. A random half sets the thresholds (at most 2% of it above); the other half measures
-   false alarms, and is degraded (scripts/degrade.py) to measure detection.
+1. Clean texts, as many of each source: outputs of Self-Instruct's seeds, GSM8K's answers, the XSTest
+   responses that people labelled, and a demo run's responses of the base and of the recipe trained on its own
+   answers. Each is cut at 80 words. A random half sets the thresholds (at most 2% of it above); the other
+   half measures false alarms, and is degraded (scripts/degrade.py) to measure detection.
 2. `refusal-rules`, and any judge that is named, on all XSTest responses before and after each degradation.
 
 `--write-threshold` keeps the threshold of a directory's model beside its weights, where the judge reads it.
@@ -80,7 +80,8 @@ def main() -> None:
     }
     own = NLL_THRESHOLD if options.model == "smollm2" else math.ceil(nll * 10) / 10
     lines = [
-        f"Made {date.today()} by `python scripts/calibrate_incoherence.py`, seed {SEED}, reference model "
+        f"Made {date.today()} by `python scripts/calibrate_incoherence.py --texts {options.texts} "
+        f"--degraded {options.degraded}`, seed {SEED}, reference model "
         f"{options.model} ({model.sha256[:12]}), {len(calibration)} clean texts to set the thresholds and "
         f"{len(held_out)} to measure.",
         "",
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 def clean_pairs(data: Path, demo: Path) -> dict[str, list[Pair]]:
-    """Sound texts by source, each cut at `MOST_WORDS` words; texts of fewer than `LEAST_WORDS` are left out."""
+    """Sound texts by source, cut at `MOST_WORDS` words; those of fewer than `LEAST_WORDS` are left out."""
     found = {"self-instruct": _self_instruct(data), "gsm8k": _gsm8k(data), "xstest": xstest_pairs(data)}
     if (demo / "items.parquet").is_file():
         found["demo"] = _demo(demo)
@@ -224,7 +225,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--write-threshold", action="store_true")
     parser.add_argument("--judge", action="append", default=[], help="beside refusal-rules, on XSTest")
     parser.add_argument("--texts", type=int, default=40, help="clean texts of each source")
-    parser.add_argument("--degraded", type=int, default=20, help="texts of each degradation")
+    parser.add_argument("--degraded", type=int, default=12, help="texts of each degradation")
     parser.add_argument("--docs", type=Path, default=None)
     options = parser.parse_args()
     if options.write_threshold and options.model == "smollm2":

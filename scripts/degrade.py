@@ -110,7 +110,7 @@ def other_answer(_text: str, random: Random, material: Material) -> str:
 
 
 def truncation(text: str, random: Random, _: Material) -> str:
-    """The first half, cut inside a word: what max_tokens does. It is sound, so a detection is a false alarm."""
+    """The first half, cut inside a word, as max_tokens does. It is sound: a detection is a false alarm."""
     return text[: max(1, len(text) // 2 + random.randrange(5))]
 
 

@@ -1,4 +1,4 @@
-"""incoherence-language: another language is found, English under English is not, and what cannot be told is not."""
+"""incoherence-language: another language is found, the prompt's own is not; the unsure has no value."""
 
 import csv
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_another_language_is_found_both_ways(code: str) -> None:
     "text",
     [
         "First mix the flour with water, then let it rest for an hour.",
-        "Try a pain au levain: flour, water, salt. The French say it is la reine du petit déjeuner, they love it.",
+        "Try a pain au levain: flour, water, salt. Some call it the queen of breakfast.",
         "FIRST MIX THE FLOUR WITH WATER, THEN LET IT REST FOR AN HOUR OR TWO.",
     ],
 )
@@ -74,6 +74,12 @@ def test_what_cannot_be_told_has_no_value(prompt: str, text: str, reason: str) -
     found = judged(prompt, text)
     assert (found.value, found.status) == (None, JudgmentStatus.SKIPPED)
     assert reason in found.reason
+
+
+@needs_identifier
+def test_a_known_limit_a_short_answer_that_quotes_at_length_reads_as_the_quotation() -> None:
+    text = "Try a pain au levain: flour, water, salt. The French say it is la reine du petit déjeuner."
+    assert judged(PROMPT, text).value == 1.0  # it is sound; docs/incoherence.md says so
 
 
 @needs_identifier

@@ -98,7 +98,7 @@ def test_no_value_without_a_number(calibrated: Path) -> None:
         ("nll_threshold: [", "cannot be read"),
         ("just a text", "cannot be read"),
         ("nll_threshold: 5\n", "cannot be read: 'model_sha256'"),
-        ("nll_threshold: .nan\nmodel_sha256: SHA\n", "has threshold nan"),
+        ("nll_threshold: .nan\nmodel_sha256: SHA\n", "has nan"),
         ("nll_threshold: 5\nmodel_sha256: 0123456789abcdef\n", "for model 0123456789ab"),
     ],
 )

@@ -26,47 +26,11 @@ MIN_PROMPT_LETTERS = 15
 MIN_PROMPT_PROBABILITY = 0.5
 # Measured on 175 short outputs of Self-Instruct: below 40 letters names and lists read as any language.
 MIN_LETTERS = 40
-LANGUAGES = tuple(
-    [
-        "ar",
-        "bg",
-        "bn",
-        "ca",
-        "cs",
-        "da",
-        "de",
-        "el",
-        "en",
-        "es",
-        "fa",
-        "fi",
-        "fr",
-        "he",
-        "hi",
-        "hr",
-        "hu",
-        "id",
-        "it",
-        "ja",
-        "ko",
-        "nl",
-        "no",
-        "pl",
-        "pt",
-        "ro",
-        "ru",
-        "sk",
-        "sr",
-        "sv",
-        "sw",
-        "ta",
-        "th",
-        "tr",
-        "uk",
-        "ur",
-        "vi",
-        "zh",
-    ]
+LANGUAGES = frozenset(
+    """
+    ar bg bn ca cs da de el en es fa fi fr he hi hr hu id it ja
+    ko nl no pl pt ro ru sk sr sv sw ta th tr uk ur vi zh
+    """.split()  # noqa: SIM905 (a list of strings is longer and no clearer)
 )
 # Written so alike that a sentence of one reads as the other.
 _ALIKE = ({"da", "no"}, {"hr", "sr"}, {"cs", "sk"})
@@ -136,7 +100,7 @@ class LanguageJudge:
         return hashlib.sha256(Path(__file__).read_bytes() + _version().encode()).hexdigest()
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
-        """1.0 where another language is likelier by more than `MARGIN`, 0.0 else, none where it cannot be told."""
+        """1.0 where another language is likelier by more than `MARGIN`, else 0.0; none where unsure."""
         for case in cases:
             judged = without_a_text(case, self, repeat=repeat)
             yield self._judged(case, repeat) if judged is None else judged
@@ -159,7 +123,7 @@ def _identifier() -> Any:
     _version()
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # pyright: ignore
 
-    # An instance of ours: the module's own is global, and set_languages on it would change other users' results.
+    # An instance of ours: set_languages on the module's own would change other users' results.
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.set_languages(LANGUAGES)
     return identifier

@@ -25,7 +25,7 @@ NAME = "incoherence-perplexity"
 DEFAULT_MODEL = "smollm2"
 # Nats per token of SmolLM2-135M-Instruct, Q4_1, in bfloat16 on CPU: at most 2% of the calibration half lie
 # above. Found 2026-11-25 by `python scripts/calibrate_incoherence.py` (docs/incoherence.md).
-NLL_THRESHOLD = 5.0
+NLL_THRESHOLD = 3.9
 # Where the script keeps the threshold of another reference model: in the model's directory. Not JSON, since
 # the hash of a model counts every JSON file.
 THRESHOLD_FILE = "incoherence-perplexity.yaml"
@@ -231,7 +231,7 @@ def _threshold(judge: str, model: str, path: Path, digest: str) -> float:
         raise StudyError(f"judge {judge!r}: {file} cannot be read: {error}", f"run {CALIBRATE}") from error
     if of != digest or not 0 < number < float("inf"):
         raise StudyError(
-            f"judge {judge!r}: {file} has threshold {number:g} for model {of[:12]}, the model is {digest[:12]}",
+            f"judge {judge!r}: {file} has {number:g} for model {of[:12]}; the model is {digest[:12]}",
             f"run {CALIBRATE}",
         )
     return number
