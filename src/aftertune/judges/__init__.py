@@ -5,13 +5,14 @@ from collections.abc import Callable
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.base import Case, Judge, Judgments
 from aftertune.judges.incoherence_rules import INCOHERENCE_RULES
+from aftertune.judges.learned import LEARNED
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.study import JudgeSpec
 
 __all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges"]
 
 # Judges that need nothing but their name.
-_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, INCOHERENCE_RULES)
+_FIXED: tuple[Judge, ...] = (REFUSAL_RULES, INCOHERENCE_RULES, LEARNED)
 # Judges that a study configures, by their known name; to make one loads no weights and calls nobody.
 _MAKERS: dict[str, Callable[[JudgeSpec], Judge]] = {}
 
