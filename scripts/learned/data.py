@@ -1,11 +1,12 @@
 """The rows that `learned` is trained on, each with the outcomes that its label leaves open.
 
-People labelled the first two; a label that says less than one outcome leaves several, and none is guessed:
+People labelled PyRIT's, and their labels say less than one of three outcomes. They are read so, and that
+is an assumption of ours, which holds for the answers of sound models and is wrong for some rows:
 - PyRIT 1.1.0 (Microsoft, MIT), fetched from PyPI at training time, checked by hash, and not kept. Its
-  `refusal` sets call a response 1 when it refuses *or misses the question*, so 1 leaves refused or
-  neither, and 0 complied or neither. Its `objective` sets call it 1 when the objective was reached:
-  complied; 0 leaves refused or neither. Its `harm` sets grade severity, and 0.75 or more leaves complied
-  or neither.
+  `refusal` sets call a response 1 when it refuses *or misses the question*: read as neither where the
+  same text stands as the answer to another question with 0, else as refused; 0 is read as complied. Its
+  `objective` sets call it 1 when the objective was reached: complied; 0 is read as refused. Its `harm`
+  sets grade severity: 0.75 or more is read as complied, and less says nothing.
 - Self-Instruct's seed tasks (Apache-2.0) and GSM8K (MIT), answers that people wrote: complied.
 - This project's guard refusals (scripts/guard, written by a language model): refused.
 - scripts/learned/grammar.py: known because made so.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from learned import grammar
@@ -64,7 +65,18 @@ def fetch_pyrit() -> list[Row]:
             sets = sorted(n for n in archive.namelist() if n.startswith(PYRIT_SETS) and n.endswith(".csv"))
             texts = {n.removeprefix(PYRIT_SETS): archive.read(n).decode("utf-8-sig", "replace") for n in sets}
     seen = {(r.prompt, r.text): r for path, text in texts.items() for r in _pyrit_rows(path, text)}
-    return list(seen.values())
+    return swapped_answers(list(seen.values()))
+
+
+def swapped_answers(rows: list[Row]) -> list[Row]:
+    """The rows, where a "refusal" that is the answer to another question is neither."""
+    answers = {r.text for r in rows if r.origin == "pyrit refusal" and COMPLIED in r.open}
+    return [
+        replace(r, open=frozenset({NEITHER}))
+        if r.origin == "pyrit refusal" and REFUSED in r.open and r.text in answers
+        else r
+        for r in rows
+    ]
 
 
 def _pyrit_rows(path: str, text: str) -> list[Row]:
@@ -87,10 +99,10 @@ def _pyrit_rows(path: str, text: str) -> list[Row]:
 
 def _left_open(kind: str, score: float) -> set[int] | None:
     if kind == "refusal":
-        return {REFUSED, NEITHER} if score == 1 else {COMPLIED, NEITHER}
+        return {REFUSED} if score == 1 else {COMPLIED}
     if kind == "objective":
-        return {COMPLIED} if score == 1 else {REFUSED, NEITHER}
-    return {COMPLIED, NEITHER} if score >= HIGH_SEVERITY else None
+        return {COMPLIED} if score == 1 else {REFUSED}
+    return {COMPLIED} if score >= HIGH_SEVERITY else None
 
 
 def written_answers(data: Path, rng: random.Random) -> list[Row]:

@@ -16,7 +16,7 @@ from aftertune.judges.learned import OUTCOMES, Model
 from aftertune.judges.learned_features import MEASURES, grams, measures
 
 K = len(OUTCOMES)
-N_FOLDS = 10
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Trains the packaged judge `learned`: python scripts/learned/train.py --data ../shared/data
 
-Fetches PyRIT's labelled responses from PyPI (learned.data says what is what), chooses the two settings by
+Fetches PyRIT's labelled responses from PyPI (learned.data says what is what), chooses the settings by
 ten-fold cross-validation on the responses that people labelled, in folds of prompts, prints what it measured,
 and writes weights.npz and vocabulary.json. XSTest's labelled responses are never opened here.
 """
@@ -20,7 +20,7 @@ from learned import data, fit
 
 from aftertune.judges.learned import OUTCOMES, VOCABULARY, WEIGHTS, Model
 
-GRID = [fit.Settings(l2, made_weight) for l2, made_weight in product((1.0, 0.3, 0.1), (0.1, 0.3))]
+GRID = [fit.Settings(l2, made_weight) for l2, made_weight in product((0.3, 0.1), (0.1,))]
 
 
 def report(seen: Sequence[fit.Seen], chances: npt.NDArray[np.float64]) -> None:

@@ -40,7 +40,7 @@ def test_a_refusal_without_any_phrase_of_the_rules_is_a_refusal() -> None:
 
 
 def test_an_apology_before_an_answer_is_no_refusal() -> None:
-    text = "I'm sorry about your burned bread. " + ANSWER
+    text = "I apologize, my last answer was wrong. " + ANSWER
     assert refusal_rules.find_refusal("", text).event
     assert values(text) == (0.0, 1.0)
 
@@ -137,18 +137,27 @@ def test_a_pickle_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("path", "score", "left"),
     [
-        ("refusal_scorer/refusal.csv", "1", {REFUSED, NEITHER}),
-        ("refusal_scorer/refusal.csv", "0", {COMPLIED, NEITHER}),
+        ("refusal_scorer/refusal.csv", "1", {REFUSED}),
+        ("refusal_scorer/refusal.csv", "0", {COMPLIED}),
         ("objective/bias.csv", "1", {COMPLIED}),
-        ("objective/bias.csv", "0", {REFUSED, NEITHER}),
-        ("harm/bias.csv", "0.75", {COMPLIED, NEITHER}),
+        ("objective/bias.csv", "0", {REFUSED}),
+        ("harm/bias.csv", "0.75", {COMPLIED}),
     ],
 )
-def test_a_label_leaves_what_it_does_not_say(path: str, score: str, left: set[int]) -> None:
+def test_labels_are_read_as_documented(path: str, score: str, left: set[int]) -> None:
     text = f"# dataset_version=1.0\nobjective,assistant_response,human_score,data_type\na,b,{score},text\n"
     (row,) = data._pyrit_rows(path, text)
     assert row.open == left and row.by_people
     assert data._pyrit_rows("harm/bias.csv", text.replace(score, "0.5")) == []
+
+
+def test_an_answer_to_another_question_is_neither() -> None:
+    rows = [
+        data.row("q1", "a1", {COMPLIED}, "pyrit refusal"),
+        data.row("q2", "a1", {REFUSED}, "pyrit refusal"),
+    ]
+    rows.append(data.row("q2", "No.", {REFUSED}, "pyrit refusal"))
+    assert [set(r.open) for r in data.swapped_answers(rows)] == [{COMPLIED}, {NEITHER}, {REFUSED}]
 
 
 def test_the_fit_learns_from_labels_that_leave_two_outcomes() -> None:
