@@ -8,6 +8,7 @@ compared with each other one. What cross-validation says stands in the output of
 
 import argparse
 import csv
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def rate(hits: int, n: int) -> str:
     return f"{hits}/{n} = {hits / n:.3f} [{found.ci_low:.3f}, {found.ci_high:.3f}]"
 
 
-def against_people(labels: Path, values: dict[str, Values], rows: list[dict[str, str]]) -> None:
-    print(f"{len(rows)} responses of {labels.name}")
+def against_people(which: str, values: dict[str, Values], rows: list[dict[str, str]]) -> None:
+    print(f"\n{len(rows)} responses: {which}")
     for what, (construct, codes) in PEOPLE.items():
         people = [float(row["final_label"][0] in codes) for row in rows]
         print(f"\n{what} ({int(sum(people))} of {len(people)})")
@@ -118,7 +119,12 @@ def main() -> None:
             rows = list(csv.DictReader(file))
         cases = [case(row["id"], row["prompt"], row["completion"]) for row in rows]
         values = {name: judged(name, cases) for name in args.judges}
-        against_people(args.labels, values, rows)
+        against_people("all", values, rows)
+        unread = [i for i, row in enumerate(rows) if hashlib.sha256(row["id"].encode()).digest()[0] % 2]
+        half = {name: {c: [v[i] for i in unread] for c, v in values[name].items()} for name in values}
+        against_people(
+            "the half that the writer of refusal-rules did not read", half, [rows[i] for i in unread]
+        )
         print("\ndisagreement")
         against_each_other(values)
     if args.run:

@@ -38,6 +38,7 @@ def test_names_and_constructs() -> None:
     assert {name: get_judge(JudgeSpec(name=name)).constructs for name in known_judges()} == {
         "refusal-rules": (Construct.REFUSED,),
         "incoherence-rules": (Construct.INCOHERENT,),
+        "learned": (Construct.REFUSED, Construct.COMPLIED),
     }
 
 
@@ -45,7 +46,7 @@ def test_an_unknown_judge_names_the_nearest() -> None:
     with pytest.raises(StudyError, match=r"no judge called 'refusal-rule'") as caught:
         get_judge(JudgeSpec(name="refusal-rule"))
     assert "did you mean 'refusal-rules'?" in caught.value.remedy
-    with pytest.raises(StudyError, match=r"known: refusal-rules, incoherence-rules"):
+    with pytest.raises(StudyError, match=r"known: refusal-rules, incoherence-rules, learned"):
         get_judge(JudgeSpec(name="zzz"))
 
 

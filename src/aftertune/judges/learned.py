@@ -42,7 +42,7 @@ class Model:
     bias: npt.NDArray[np.float64]
 
     def probabilities(self, prompt: str, text: str) -> npt.NDArray[np.float64]:
-        """Of the outcomes, in the order of `OUTCOMES`; grams count by 1/√(those known), whatever the length."""
+        """Of outcomes, in the order of `OUTCOMES`; each gram counts 1/√(grams known), whatever the length."""
         rows = sorted(self.vocabulary[gram] for gram in grams(prompt, text) if gram in self.vocabulary)
         scores = self.bias + np.asarray(measures(prompt, text)) @ self.measure_weights
         if rows:
