@@ -202,7 +202,8 @@ def test_agreement_with_people_whose_labels_it_never_saw(
     path = shared_data / "xstest_human_labels/xstest_v2_completions_mistralguard.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = measure.judged("learned", [measure.case(r["id"], r["prompt"], r["completion"]) for r in rows])
+    cases = [measure.case(r["id"], r["prompt"], r["completion"]) for r in rows]
+    found = measure.judged("learned", cases)
     people = [float(r["final_label"][0] in codes) for r in rows]
     table = agreement_table(people, found[Construct.REFUSED])
     assert (cohen_kappa(table) or 0) >= least_kappa
