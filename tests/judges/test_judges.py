@@ -35,13 +35,14 @@ def judged(name: str, **changes):
 
 
 def test_names_and_constructs() -> None:
-    fixed = ("refusal-rules", "phrases-gcg", "incoherence-rules", "number-match")
+    fixed = ("refusal-rules", "phrases-gcg", "incoherence-rules", "number-match", "learned")
     assert set(fixed) <= set(known_judges())
     assert [get_judge(JudgeSpec(name=name)).constructs for name in fixed] == [
         (Construct.REFUSED,),
         (Construct.REFUSED,),
         (Construct.INCOHERENT,),
         (Construct.CORRECT,),
+        (Construct.REFUSED, Construct.COMPLIED),
     ]
 
 

@@ -6,6 +6,7 @@ from aftertune.errors import StudyError, nearest
 from aftertune.judges.base import Case, Judge, Judgments, needs_reference
 from aftertune.judges.incoherence_rules import INCOHERENCE_REPETITION, INCOHERENCE_RULES
 from aftertune.judges.language import INCOHERENCE_LANGUAGE
+from aftertune.judges.learned import LEARNED
 from aftertune.judges.model_judges import MODEL_JUDGES
 from aftertune.judges.number_match import NUMBER_MATCH
 from aftertune.judges.perplexity import NAME as PERPLEXITY
@@ -21,6 +22,7 @@ __all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges", "needs_ref
 _FIXED: tuple[Judge, ...] = (
     REFUSAL_RULES,
     *PHRASE_JUDGES,
+    LEARNED,
     INCOHERENCE_RULES,
     INCOHERENCE_REPETITION,
     INCOHERENCE_LANGUAGE,
