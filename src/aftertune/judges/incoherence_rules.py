@@ -5,6 +5,7 @@ beside every rate. It finds what is plainly broken and says nothing of sense: a 
 coherent. The share of repeated n-grams is the measure of Welleck et al. 2020 (arXiv 1908.04319, "seq-rep-n").
 """
 
+import hashlib
 import re
 import unicodedata
 from functools import cache
@@ -172,6 +173,6 @@ INCOHERENCE_REPETITION = RuleJudge(
     constructs=(Construct.INCOHERENT,),
     source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
     licence="Apache-2.0",
-    sha256=code_sha256(__file__),
+    sha256=hashlib.sha256(f"repetition {code_sha256(__file__)}".encode()).hexdigest(),
     rule=find_repetition,
 )
