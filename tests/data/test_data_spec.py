@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from aftertune.data.known import KNOWN
 from aftertune.data.listing import listed_data
 from aftertune.data.packaged_data import refusals
 from aftertune.errors import DataError, StudyError
-from aftertune.sources import HubFile, WebFile
+from aftertune.sources import HubFile, WebFile, public_files
 from aftertune.study import Columns, DataSpec, parse_study
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -295,11 +294,9 @@ def test_local_copies_of_known_sets(name: str, file: str, n: int, dangerous: boo
 def test_the_pinned_hash_is_that_of_the_public_file(tmp_path, monkeypatch, name: str, file: str):
     """The download is a stand-in; the bytes are the public file's, and the hash is checked for real."""
     monkeypatch.setenv("AFTERTUNE_CACHE", str(tmp_path))
-    monkeypatch.setattr(
-        sys.modules["aftertune.sources.fetch"], "_download", lambda url: (SHARED / file).read_bytes()
-    )
+    monkeypatch.setattr(public_files, "_download", lambda url: (SHARED / file).read_bytes())
     assert len(load_conversations(name).conversations) == KNOWN[name].n_rows
     shutil.rmtree(tmp_path / "files")
-    monkeypatch.setattr(sys.modules["aftertune.sources.fetch"], "_download", lambda url: b"{}")
+    monkeypatch.setattr(public_files, "_download", lambda url: b"{}")
     with pytest.raises(DataError, match="has changed: its SHA-256 is"):
         load_conversations(name)

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ import pytest
 
 from aftertune.errors import DataError
 from aftertune.records import Intent
-from aftertune.sources import HubFile, WebFile
+from aftertune.sources import HubFile, WebFile, public_files
 from aftertune.study import TaskSpec, parse_study
 from aftertune.study.grammar import Study
 from aftertune.tasks import BENCHMARKS, Benchmark, load, load_task, origin
@@ -24,7 +23,7 @@ from aftertune.tasks.base import HubFiles, prompts_sha256
 DATA = Path(__file__).parents[2].parent / "shared/data"
 HEX64 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-fetching = sys.modules["aftertune.sources.fetch"]  # the package has a function of the same name
+fetching = public_files
 SIZES = {
     "sorry-bench-202406": (450, Intent.HARMFUL, "gated"),
     "sorry-bench-202503": (440, Intent.HARMFUL, "gated"),

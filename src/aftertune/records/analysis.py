@@ -336,6 +336,34 @@ class Corrected(Cell):
     why: str
 
 
+class SeedLoss(_Frozen):
+    """The held-out loss of one seed's checkpoint; null with a reason where there is none."""
+
+    seed: int
+    loss: float | None
+    reason: str
+
+
+class HeldOutLosses(_Frozen):
+    """Loss on rows of a recipe's own data that no seed trained on, in nats per answer token.
+
+    Whether the tuning taught what its data hold; no measure of safety. `difference` is the mean over seeds of
+    loss − the base's, with Student's interval over the seeds: these rows, another seed. All four are null
+    without the base's loss, `ci_low`, `ci_high` and `se` also below two seeds.
+    """
+
+    recipe: str
+    data: str
+    n_rows: int
+    n_tokens: int
+    base: float | None
+    per_seed: tuple[SeedLoss, ...]
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    se: float | None
+
+
 class RankFlip(_Frozen):
     """Two models whose order by one metric differs between two judges of the same responses.
 
@@ -426,3 +454,4 @@ class Analysis(_Frozen):
     corrected: tuple[Corrected, ...] = ()
     rank_flips: tuple[RankFlip, ...] = ()
     splits: tuple[JudgeSplit, ...] = ()
+    held_out: tuple[HeldOutLosses, ...] = ()

@@ -189,3 +189,39 @@ def _flip_row(flip: Flip) -> tuple[str, ...]:
 
 def _plain_range(low: float | None, high: float | None) -> str:
     return words.ABSENT if low is None or high is None else f"[{words.number(low)}, {words.number(high)}]"
+
+
+def held_out(analysis: Analysis) -> list[Table]:
+    """Losses on the recipes' own data; no table where no rows were held out."""
+    if not analysis.held_out:
+        return []
+    rows = tuple(
+        (
+            loss.recipe,
+            _loss(loss.base),
+            ", ".join(
+                f"{one.seed}: {'none' if one.loss is None else f'{one.loss:.3f}'}" for one in loss.per_seed
+            ),
+            _signed(loss.difference, loss.ci_low, loss.ci_high),
+            f"{loss.n_rows} rows, {loss.n_tokens} tokens",
+        )
+        for loss in analysis.held_out
+    )
+    columns = ("recipe", "base", "each seed", "difference", "held out")
+    note = (
+        "Nats per answer token on rows of the recipe's own data that no seed trained on; lower is better. "
+        "The interval is over the seeds, on these rows. It says whether the tuning taught what its data hold, "
+        "and nothing of safety."
+    )
+    return [Table("Loss on the recipe's own data", columns, rows, note)]
+
+
+def _loss(loss: float | None) -> str:
+    return "none" if loss is None else f"{loss:.3f}"
+
+
+def _signed(difference: float | None, low: float | None, high: float | None) -> str:
+    if difference is None:
+        return "none"
+    interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{difference:+.3f}{interval}".replace("-", "−")

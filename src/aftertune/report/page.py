@@ -88,6 +88,7 @@ def _tables(analysis: Analysis, head: Headline) -> dict[str, list[Table]]:
             detail_tables.agreement(analysis),
             judge_tables.rank_flips(analysis),
             judge_tables.splits(analysis),
+            *detail_tables.held_out(analysis),
             detail_tables.seeds(analysis),
         ],
     }

@@ -6,6 +6,7 @@ from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
+from aftertune.stages.analyze.held_out import held_out_of
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
@@ -40,7 +41,9 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     )
     warnings = (*_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
     late = () if calibration is None else ("calibration",)
-    analysis = analysis.model_copy(update={"warnings": warnings, "post_hoc": (*analysis.post_hoc, *late)})
+    losses = held_out_of(run, level=analysis.level)
+    more = {"warnings": warnings, "post_hoc": (*analysis.post_hoc, *late), "held_out": losses}
+    analysis = analysis.model_copy(update=more)
     _write(analysis, run.analysis)
     return analysis
 

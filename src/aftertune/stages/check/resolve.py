@@ -13,6 +13,7 @@ from aftertune.errors import DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
+from aftertune.judges.rubric import RubricJudge
 from aftertune.records import Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.study import Study, TuneRecipe, parse_study
@@ -54,6 +55,7 @@ def resolve(study: Study) -> Resolved:
     """
     judges = tuple(get_judge(spec) for spec in study.judges)
     tasks = tuple(load_task(spec, root_seed=study.root_seed) for spec in study.tasks)
+    _check_judges(judges)
     _check_references(tasks, judges)
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
@@ -111,6 +113,14 @@ def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -
         scan(name, rows, index, answers=getattr(recipes[name], "answers", "data") == "data")
         for name, rows in data.items()
     )
+
+
+def _check_judges(judges: tuple[Judge, ...]) -> None:
+    """Find out now what a judge lacks: weights, a template, an endpoint's key, a rubric's wording."""
+    for judge in judges:
+        _ = judge.sha256  # raises where a file that decides its judgments is missing
+        if isinstance(judge, RubricJudge):
+            judge.ready()
 
 
 def _check_references(tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
