@@ -210,8 +210,8 @@ def held_out(analysis: Analysis) -> list[Table]:
     columns = ("recipe", "base", "each seed", "difference", "held out")
     note = (
         "Nats per answer token on rows of the recipe's own data that no seed trained on; lower is better. "
-        "The interval is over the seeds, on these rows. It says whether the tuning taught what its data hold, "
-        "and nothing of safety."
+        "The interval is over the seeds, on these rows. It says whether the tuning taught what its data "
+        "hold, and nothing of safety."
     )
     return [Table("Loss on the recipe's own data", columns, rows, note)]
 
