@@ -4,8 +4,12 @@ import polars as pl
 import pytest
 
 from aftertune.judges import get_judge
+from aftertune.judges.base import no_values
 from aftertune.judges.rule_judge import RuleJudge
+from aftertune.records import JudgmentStatus
 from aftertune.stages import judge as stage
+from aftertune.stages.observe import observe
+from aftertune.store import RunDirectory
 from aftertune.study import JudgeSpec
 from stage_runs import rows, run, study_of
 
@@ -76,3 +80,25 @@ def test_progress_counts_responses_for_each_judge(tiny_model, tmp_path):
     assert counts[0] == (0, 18)
     assert counts[-1] == (18, 18)
     assert counts == sorted(counts)
+
+
+def test_a_judge_that_failed_is_asked_again_and_what_it_says_then_stands(out, monkeypatch):
+    down = RuleJudge.judge
+
+    def failing(self, cases, *, repeat=0):
+        for case in cases:
+            yield no_values(case, self, JudgmentStatus.FAILED, reason="the endpoint was down")
+
+    for shard in (out / "judgments").rglob("*.parquet"):
+        shard.unlink()
+    monkeypatch.setattr(RuleJudge, "judge", failing)
+    directory = RunDirectory(out)
+    stage.judge(directory, progress=lambda *_: None)
+    assert set(rows(out, "judgments")["status"]) == {"failed"}
+    monkeypatch.setattr(RuleJudge, "judge", down)
+    stage.judge(directory, progress=lambda *_: None)
+    observe(directory)
+    assert set(pl.read_parquet(directory.observations)["status"]) == {"ok"}
+    n_shards = len(list((out / "judgments").rglob("*.parquet")))
+    stage.judge(directory, progress=lambda *_: None)
+    assert len(list((out / "judgments").rglob("*.parquet"))) == n_shards

@@ -16,6 +16,7 @@ from aftertune.records import (
     Finish,
     Intent,
     Item,
+    JudgmentStatus,
     Progress,
     Response,
     ResponseStatus,
@@ -44,8 +45,7 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
         folder = run.judgments(a_judge.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         for repeat in range(spec.repeats):
-            there = set(judged.filter(pl.col("judge_repeat") == repeat)["response_key"])
-            missing = concerning.filter(~pl.col("key").is_in(list(there)))
+            missing = _missing(concerning, judged.filter(pl.col("judge_repeat") == repeat))
             n_done += concerning.height - missing.height
             progress("judge", n_done, total)
             for part in missing.iter_slices(_SHARD_RESPONSES):
@@ -58,6 +58,13 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
 def _concerned(a_judge: Judge, responses: pl.DataFrame) -> pl.DataFrame:
     """The responses that a judge says something of."""
     return responses.filter(pl.col("reference").is_not_null()) if needs_reference(a_judge) else responses
+
+
+def _missing(responses: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
+    """What was not judged, and what a judge failed on though there is a response: it may have been down."""
+    failed = judged.filter(pl.col("status") == JudgmentStatus.FAILED)["response_key"].implode()
+    again = pl.col("key").is_in(failed) & (pl.col("status") != ResponseStatus.FAILED)
+    return responses.filter(~pl.col("key").is_in(judged["response_key"].implode()) | again)
 
 
 def _kept_as_they_come(folder: Path, judged: Iterator[Judgments]) -> Iterator[int]:

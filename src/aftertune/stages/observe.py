@@ -7,7 +7,7 @@ import polars as pl
 from aftertune.errors import StoreError
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.added import judges_of
-from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
+from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS, JudgmentStatus
 from aftertune.store import RunDirectory, read_shards, replace
 from aftertune.study import JudgeSpec, Study
 
@@ -52,7 +52,11 @@ def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], drawn: pl.DataFr
         folder = run.judgments(spec.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         judged = judged.filter(pl.col("judge_repeat") < spec.repeats)
-        judged = judged.unique(["response_key", "judge_repeat", "construct"], keep="first")
+        # A judge that failed was asked again: what it said then stands.
+        judged = judged.sort(pl.col("status") == JudgmentStatus.FAILED, maintain_order=True)
+        judged = judged.unique(
+            ["response_key", "judge_repeat", "construct"], keep="first", maintain_order=True
+        )
         n_wanted = keys.n_unique() * spec.repeats
         n_there = judged.filter(pl.col("response_key").is_in(keys.implode())).select(
             pl.struct("response_key", "judge_repeat").n_unique()
