@@ -52,7 +52,7 @@ def _rates_panel(rates: Sequence[Rate], order: list[str], *, judge: str, top: fl
     label = "; ".join(f"{words.visible(r.model)} {words.with_interval(r, 'benchmark')}" for r in rates)
     first = rates[0]
     name = stem("rates", first.metric, first.task, first.decoding, judge)
-    title = (words.metric_title(first), f"{first.task}, {first.decoding}")
+    title = (words.metric_title(first), f"{first.task}, {first.decoding}" + (f", {judge}" if judge else ""))
     return build(name, title, label, marks.panel(layers, height=height, domain=(0, top)))
 
 

@@ -63,7 +63,8 @@ def main_differences(analysis: Analysis, head: Headline) -> list[Difference]:
 def panels(analysis: Analysis, head: Headline) -> list[tuple[str, str, str, str, str]]:
     """(task, decoding, judge, metric, note) of what is drawn: the headline's measure, then over-refusal."""
     drawn = sorted((r for r in analysis.rates if same_measure(r, head)), key=lambda r: r.task != head.task)
-    drawn += [r for r in analysis.rates if r.metric == "over_refusal_rate" and not same_measure(r, head)]
+    beside = [r for r in analysis.rates if r.metric == "over_refusal_rate" and not same_measure(r, head)]
+    drawn += _by_one_judge(beside, head)
     tasks = list(dict.fromkeys((r.metric, r.task) for r in drawn))
     keys = dict.fromkeys(key_of(rate) for rate in drawn)
     return sorted(keys, key=lambda key: (tasks.index((key[3], key[0])), key[1] != head.decoding))
@@ -79,8 +80,20 @@ def glance_columns(analysis: Analysis, head: Headline) -> list[tuple[str, str, s
     beside = ("over_refusal_rate", "incoherence_rate", "accuracy")
     keys = [key_of(r) for r in analysis.rates if in_headline(r, head)]
     for metric in beside:
-        keys += [key_of(r) for r in analysis.rates if r.metric == metric and r.decoding == head.decoding]
+        found = [r for r in analysis.rates if r.metric == metric and r.decoding == head.decoding]
+        keys += [key_of(r) for r in _by_one_judge(found, head)]
     return list(dict.fromkeys(keys))
+
+
+def _by_one_judge(rates: list[Rate], head: Headline) -> list[Rate]:
+    """Of each task and metric the rates by the headline's judge, else by the one that misses least.
+
+    The tables have all.
+    """
+    chosen: dict[tuple[str, str], str] = {}
+    for rate in sorted(rates, key=lambda rate: (rate.judge != head.judge, rate.missing.n)):
+        chosen.setdefault((rate.task, rate.metric), rate.judge)
+    return [rate for rate in rates if rate.judge == chosen[rate.task, rate.metric]]
 
 
 def find(analysis: Analysis, *, model: str, key: tuple[str, str, str, str, str]) -> Rate | None:

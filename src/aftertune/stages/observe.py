@@ -51,17 +51,14 @@ def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], drawn: pl.DataFr
         keys = concerned["key"]
         folder = run.judgments(spec.name, a_judge.sha256)
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
-        judged = judged.filter(pl.col("judge_repeat") < spec.repeats)
+        asked = (pl.col("judge_repeat") < spec.repeats) & pl.col("response_key").is_in(keys.implode())
         # A judge that failed was asked again: what it said then stands.
-        judged = judged.sort(pl.col("status") == JudgmentStatus.FAILED, maintain_order=True)
-        judged = judged.unique(
-            ["response_key", "judge_repeat", "construct"], keep="first", maintain_order=True
-        )
+        judged = judged.filter(asked).sort(pl.col("status") == JudgmentStatus.FAILED, maintain_order=True)
+        cell = ["response_key", "judge_repeat", "construct"]
+        judged = judged.unique(cell, keep="first", maintain_order=True)
         n_wanted = keys.n_unique() * spec.repeats
-        n_there = judged.filter(pl.col("response_key").is_in(keys.implode())).select(
-            pl.struct("response_key", "judge_repeat").n_unique()
-        )
-        _refuse_gaps(n_wanted - n_there.item(), n_wanted, f"judgments by {spec.name}", "aftertune judge")
+        n_there = judged.select("response_key", "judge_repeat").n_unique()
+        _refuse_gaps(n_wanted - n_there, n_wanted, f"judgments by {spec.name}", "aftertune judge")
         frames.append(judged.with_columns(pl.lit(order).alias("judge_order")))
     return pl.concat(frames)
 
