@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from aftertune.errors import DataError
-from aftertune.sources import HubFile, WebFile, fetch
+from aftertune.sources import HubFile, WebFile, fetch, keep_copy
 from aftertune.sources.public_files import cache_directory
 
 URL = "https://example.org/0f505d82/rows.csv"
@@ -101,3 +101,17 @@ def test_a_gated_set_says_how_to_get_it(monkeypatch, error):
         in caught.value.remedy
     )
     assert "local copy" in caught.value.remedy
+
+
+def test_a_local_copy_takes_the_place_of_the_network(web, tmp_path):
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(b"prompt\nhello\n")
+    file = WebFile("https://example.org/elsewhere.csv", hashlib.sha256(copy.read_bytes()).hexdigest())
+    kept = keep_copy(file, copy)
+    assert fetch(file) == kept
+    assert web[1] == []
+    copy.write_bytes(b"another")
+    with pytest.raises(DataError, match=r"copy.csv is not https://example.org/elsewhere.csv: its SHA-256"):
+        keep_copy(file, copy)
+    with pytest.raises(DataError, match="cannot be read"):
+        keep_copy(file, tmp_path / "none.csv")

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from aftertune.errors import StudyError
 from aftertune.judges import get_judge
 from aftertune.judges.base import no_values
 from aftertune.judges.rule_judge import RuleJudge
@@ -102,3 +103,20 @@ def test_a_judge_that_failed_is_asked_again_and_what_it_says_then_stands(out, mo
     n_shards = len(list((out / "judgments").rglob("*.parquet")))
     stage.judge(directory, progress=lambda *_: None)
     assert len(list((out / "judgments").rglob("*.parquet"))) == n_shards
+
+
+def test_correctness_is_judged_only_where_an_answer_is_expected(tiny_model, tmp_path):
+    tasks = [{"name": "mini-harm", "n": 2}, {"name": "mini-numbers", "n": 2}]
+    greedy = {"greedy": {"temperature": 0, "max_tokens": 4}}
+    judges = ["refusal-rules", "number-match"]
+    out = run(
+        study_of(tiny_model, recipes={}, decodings=greedy, judges=judges, tasks=tasks), tmp_path / "run"
+    )
+    observed = pl.read_parquet(RunDirectory(out).observations)
+    assert set(observed.filter(judge="number-match")["task"]) == {"mini-numbers"}
+    assert observed.filter(judge="refusal-rules").height == 4
+
+
+def test_a_judge_of_correctness_needs_a_task_with_answers(tiny_model, tmp_path):
+    with pytest.raises(StudyError, match="number-match' needs expected answers, and no task has any"):
+        run(study(tiny_model) | {"judges": ["number-match"]}, tmp_path / "run")
