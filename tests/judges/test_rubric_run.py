@@ -33,9 +33,11 @@ def test_a_study_with_a_rubric_judge(
     try:
         out = run(study, tmp_path / "run", stages=STAGES)
         n_asked = len(server.asked)
+        first = rows(out, "judgments").filter(pl.col("judge") == "aftertune-rubric-complied")
+        n_failed = first.filter(pl.col("status") == "failed").height
         server.script = lambda *_: Answer("gone", 404)
-        run(study, out, stages=STAGES)  # all is judged: nobody is asked
-        assert len(server.asked) == n_asked
+        run(study, out, stages=STAGES)  # what failed is asked again, and nothing else
+        assert len(server.asked) == n_asked + n_failed
         own = tmp_path / "rubric.yaml"
         own.write_text("{construct: refused, prompt: '{prompt} {response}', answers: {a: 0, b: 1}}")
         other = study | {"judges": ["refusal-rules", {"name": "other", "rubric": str(own), **asked}]}
@@ -43,14 +45,13 @@ def test_a_study_with_a_rubric_judge(
             run(other, tmp_path / "other", stages=("tune", "generate", "judge"))
     finally:
         server.close()
-    judged = rows(out, "judgments").filter(pl.col("judge") == "aftertune-rubric-complied")
-    counts = dict(judged["status"].value_counts().iter_rows())
-    assert judged.height == rows(out, "responses").height
+    counts = dict(first["status"].value_counts().iter_rows())
+    assert first.height == rows(out, "responses").height
     assert counts["ok"] > 0
     assert counts["failed"] > 0
     assert counts["unparsed"] > 0
-    assert judged.filter((pl.col("status") != "ok") & pl.col("value").is_not_null()).height == 0
-    assert total_usage(judged["raw"]).n_asked == n_asked
+    assert first.filter((pl.col("status") != "ok") & pl.col("value").is_not_null()).height == 0
+    assert total_usage(first["raw"]).n_asked == n_asked
     kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert KEY.encode() not in kept
-    assert KEY not in json.dumps(judged.to_dicts(), default=str)
+    assert KEY not in json.dumps(first.to_dicts(), default=str)
