@@ -109,3 +109,12 @@ def test_a_changed_rule_is_another_judge(tmp_path) -> None:
     ]
     assert len(set(hashes)) == len(hashes)
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)
+
+
+WITHOUT_AN_ENDPOINT = [name for name in known_judges() if "rubric" not in name and "question" not in name]
+
+
+@pytest.mark.parametrize("name", WITHOUT_AN_ENDPOINT)
+def test_a_judge_is_the_same_after_its_study_was_written_and_read(name: str) -> None:
+    read = JudgeSpec.model_validate_json(JudgeSpec(name=name).model_dump_json())
+    assert get_judge(read) == get_judge(JudgeSpec(name=name))

@@ -76,8 +76,7 @@ def _own(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    # study.json writes every default out, so what was set is what differs from one.
-    given = sorted(spec.model_dump(exclude_defaults=True).keys() - {"name", "repeats"})
+    given = sorted(spec.settings - {"name", "repeats"})
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"

@@ -242,7 +242,7 @@ def refuse_other_settings(spec: JudgeSpec) -> None:
     Raises:
         StudyError: the study sets more than its weights.
     """
-    others = sorted(spec.model_fields_set - _SETTINGS)
+    others = sorted(spec.settings - _SETTINGS)
     if others:
         raise StudyError(
             f"judge {spec.name!r} is a model of its own, got {', '.join(others)}",

@@ -162,7 +162,7 @@ def perplexity_judge(spec: JudgeSpec) -> PerplexityJudge:
     Raises:
         StudyError: a setting that it does not have, or `weights` that lead nowhere.
     """
-    given = sorted(spec.model_fields_set - {"name", "judge", "repeats", "weights"})
+    given = sorted(spec.settings - {"name", "judge", "repeats", "weights"})
     if given:
         raise StudyError(
             f"judge {spec.name!r} has one setting, weights; got {', '.join(given)}", "leave the others out"

@@ -273,6 +273,11 @@ class JudgeSpec(_Strict):
         return self
 
     @property
+    def settings(self) -> frozenset[str]:
+        """The keys that differ from their defaults; study.json writes every default out, so not those set."""
+        return frozenset(self.model_dump(exclude_defaults=True))
+
+    @property
     def known_name(self) -> str:
         """The name that the judge is known by."""
         return self.judge or self.name
