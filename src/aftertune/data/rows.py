@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from aftertune.data.conversations import shown
 from aftertune.errors import DataError
-from aftertune.sources import read_table
+from aftertune.sources import filled_lines, read_table, utf8_text
 
 Rows = Iterator[tuple[str, Any]]  # (file and row in words, the row)
 
@@ -20,20 +20,11 @@ def read_rows(content: bytes, place: str, *, ending: str) -> Rows:
     """
     if ending == ".parquet":
         return _parquet_rows(content, place)
-    text = _text(content, place)
+    text = utf8_text(content, place)
     if ending == ".csv":
         table = read_table(content, place if place.endswith(".csv") else f"{place}.csv")
         return ((f"{place}, line {row.line}", row.values) for row in table.rows)
     return _json_rows(text, place) if ending == ".json" else _jsonl_rows(text, place)
-
-
-def _text(content: bytes, place: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
-        ) from error
 
 
 def _parquet_rows(content: bytes, place: str) -> Rows:
@@ -49,11 +40,9 @@ def _parquet_rows(content: bytes, place: str) -> Rows:
 
 
 def _jsonl_rows(text: str, place: str) -> Rows:
-    # Not splitlines(): it also cuts at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{place}, line {number}"
-            yield where, _parse(line, where)
+    for number, line in filled_lines(text):
+        where = f"{place}, line {number}"
+        yield where, _parse(line, where)
 
 
 def _json_rows(text: str, place: str) -> Rows:

@@ -1,9 +1,6 @@
 """The wordings of published rubrics, fetched at a pinned commit and read as data; none is copied here."""
 
-import ast
 import json
-import string
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +8,7 @@ from pathlib import Path
 
 from aftertune.errors import DataError, StudyError
 from aftertune.judges.rubric_verdicts import Values, one_of, strongreject_values
+from aftertune.judges.templates import fields_of, fill, python_constant
 from aftertune.records import Construct
 from aftertune.sources import WebFile, fetch
 
@@ -64,7 +62,7 @@ class Original:
         """
         try:
             wording = self.extract(path.read_text(encoding="utf-8"))
-            wanted = {name for _, name, _, _ in string.Formatter().parse(wording.user) if name is not None}
+            wanted = fields_of(wording.user)
         except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
             raise StudyError(
                 f"{path} does not hold the wording of {self.name!r}: {type(error).__name__}: {error}",
@@ -80,11 +78,7 @@ class Original:
 
     def filled(self, template: str, texts: Mapping[str, str]) -> str:
         """The template with our `texts` (prompt, response) put in literally, as str.format writes it."""
-        ours = {theirs: ours for ours, theirs in self.fields.items()}
-        return "".join(
-            literal + (texts[ours[name]] if name is not None else "")
-            for literal, name, _, _ in string.Formatter().parse(template)
-        )
+        return fill(template, **{theirs: texts[ours] for ours, theirs in self.fields.items()})
 
 
 def _plain(text: str) -> Wording:
@@ -106,14 +100,7 @@ def _harmbench(text: str) -> Wording:
 
     An endpoint puts the marks of its own model's chat format.
     """
-    with warnings.catch_warnings(action="ignore"):  # of strings in code that is not ours
-        body = ast.parse(text).body
-    (found,) = [
-        ast.literal_eval(node.value)
-        for node in body
-        if isinstance(node, ast.Assign)
-        and any(isinstance(target, ast.Name) and target.id == "LLAMA2_CLS_PROMPT" for target in node.targets)
-    ]
+    found = python_constant(text, "LLAMA2_CLS_PROMPT")
     question = found["prompt"].strip()
     if not (question.startswith("[INST] <<SYS>>") and question.endswith("[/INST]")):
         raise ValueError("the prompt is not in Llama 2's chat format")

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import string
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -100,9 +101,11 @@ def python_constant(text: str, name: str) -> Any:
     Raises:
         ValueError: it is not assigned exactly once, or to no literal.
     """
+    with warnings.catch_warnings(action="ignore"):  # of strings in code that is not ours
+        body = ast.parse(text).body
     values = [
         node.value
-        for node in ast.parse(text).body
+        for node in body
         if isinstance(node, ast.Assign)
         if any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
     ]
@@ -146,10 +149,15 @@ def checked(template: Any, *fields: str) -> str:
     """
     if not isinstance(template, str):
         raise ValueError(f"expected a text, got {type(template).__name__}")
-    found = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    found = fields_of(template)
     if found != set(fields):
         raise ValueError(f"expected the fields {', '.join(fields)}, got {', '.join(sorted(found)) or 'none'}")
     return template
+
+
+def fields_of(template: str) -> set[str]:
+    """The names of a template's fields."""
+    return {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
 
 
 def fill(template: str, **values: str) -> str:

@@ -48,14 +48,29 @@ def read_table(content: bytes, source: str) -> Table:
         )
     if suffix == "parquet":
         return _table(source, tuple(_parquet_rows(content, source)))
+    text = utf8_text(content, source)
+    reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "json": _json_rows}[suffix]
+    return _table(source, tuple(reader(text, source)))
+
+
+def utf8_text(content: bytes, source: str) -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises:
+        DataError: it is no UTF-8; `source` names it.
+    """
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
         ) from error
-    reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "json": _json_rows}[suffix]
-    return _table(source, tuple(reader(text, source)))
+
+
+def filled_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, each with its number from 1."""
+    # Not splitlines(): it also cuts at U+2028 and the like, which may stand inside a JSON string.
+    return ((at, line) for at, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def _table(source: str, rows: tuple[Row, ...]) -> Table:
@@ -98,10 +113,8 @@ def _header(cells: list[str], source: str) -> list[str]:
 
 
 def _jsonl_rows(text: str, source: str) -> Iterator[Row]:
-    # Not splitlines(): it also cuts at U+2028 and the like, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _json_row(_parse(line, f"{source}, line {number}"), number, f"{source}, line {number}")
+    for number, line in filled_lines(text):
+        yield _json_row(_parse(line, f"{source}, line {number}"), number, f"{source}, line {number}")
 
 
 def _json_rows(text: str, source: str) -> Iterator[Row]:

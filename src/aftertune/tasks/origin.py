@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aftertune.errors import DataError
-from aftertune.sources import HubFile, Row, Table, WebFile, fetch, read_table
+from aftertune.sources import HubFile, Row, Table, WebFile, fetch, filled_lines, read_table, utf8_text
 from aftertune.study import TaskSpec
 from aftertune.tasks.base import Benchmark, HubFiles
 
@@ -104,13 +104,8 @@ def _headless(content: bytes, source: str) -> Table:
     if Path(source).suffix.lower() != ".txt":
         headed = read_table(b"prompt\n" + content.removeprefix(b"\xef\xbb\xbf"), source)
         return replace(headed, rows=tuple(replace(row, line=row.line - 1) for row in headed.rows))
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
-        ) from error
-    rows = (Row(at, {"prompt": line.strip()}) for at, line in enumerate(lines, start=1) if line.strip())
+    lines = filled_lines(utf8_text(content, source))
+    rows = (Row(at, {"prompt": line.strip()}) for at, line in lines)
     return Table(source, ("prompt",), tuple(rows))
 
 
