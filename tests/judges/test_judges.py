@@ -7,7 +7,7 @@ import pytest
 
 from aftertune.errors import StudyError
 from aftertune.judges import Case, get_judge, known_judges
-from aftertune.judges.rule_judge import code_sha256
+from aftertune.judges.base import code_sha256
 from aftertune.records import Construct, Finish, Intent, Item, JudgmentStatus, Response, ResponseStatus
 from aftertune.study import JudgeSpec
 

@@ -1,7 +1,10 @@
 """What a judge is: it maps an item and a response to one judgment for each construct that it declares."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from aftertune.records import (
@@ -105,6 +108,26 @@ def without_a_text(case: Case, judge: Judge, *, repeat: int = 0) -> Judgments | 
     return None
 
 
+def judge_texts(
+    cases: Sequence[Case],
+    judge: Judge,
+    judged: Callable[[Sequence[Case]], Iterable[Judgments]],
+    *,
+    repeat: int,
+    at_once: int = 1,
+) -> Iterator[Judgments]:
+    """The judgments of each case, in their order, `at_once` cases at a time.
+
+    `judged` gives those of cases that have a text; it is not asked about none.
+    """
+    for start in range(0, len(cases), at_once):
+        window = cases[start : start + at_once]
+        without = [without_a_text(case, judge, repeat=repeat) for case in window]
+        texts = [case for case, done in zip(window, without, strict=True) if done is None]
+        found = iter(judged(texts) if texts else ())
+        yield from (next(found) if done is None else done for done in without)
+
+
 def judgment(
     case: Case, judge: Judge, construct: Construct, value: float, *, raw: str, repeat: int = 0
 ) -> Judgment:
@@ -136,3 +159,11 @@ def no_values(
         no_value(case, judge, construct, status, reason=reason, raw=raw, repeat=repeat)
         for construct in judge.constructs
     )
+
+
+def code_sha256(*paths: str) -> str:
+    """The hash of the files that decide a judge's judgments, this one and Unicode's version included."""
+    digest = hashlib.sha256(unicodedata.unidata_version.encode())
+    for path in (__file__, *paths):
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return digest.hexdigest()

@@ -8,17 +8,16 @@ agreement is not known. The prompt is not read. No commit of unbiased-toxic-robe
 known: a study gives a directory.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aftertune.judges import model_loading
-from aftertune.judges.base import Case, Judgments, judgment, without_a_text
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
 from aftertune.judges.model_judge import refuse_other_settings
 from aftertune.judges.model_loading import Hub, Loaded
 from aftertune.records import Construct
+from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
 CUT = 0.5
@@ -62,25 +61,18 @@ class ToxicityJudge:
         Raises:
             ModelError: its weights are no directory, or no commit of them is known.
         """
-        hub = self.known.hub
-        parts = [
-            hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (__file__, model_loading.__file__)
-        ]
-        if self.weights is not None or hub.revision is None:
-            parts.append(model_loading.directory_sha256(model_loading.directory_of(hub, self.weights)))
-        else:
-            parts += [hub.repo, hub.revision]
-        return hashlib.sha256("\0".join([*parts, self.known.label]).encode()).hexdigest()
+        code = code_sha256(__file__, model_loading.__file__)
+        weights = model_loading.weights_named(self.known.hub, self.weights)
+        return content_key([code, weights, self.known.label])
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """The judgments of each case in the order of the cases."""
-        for start in range(0, len(cases), _WINDOW):
-            window = cases[start : start + _WINDOW]
-            without = [without_a_text(case, self, repeat=repeat) for case in window]
-            texts = [case.response.text for case, done in zip(window, without, strict=True) if done is None]
-            shares = iter(self._shares(texts) if texts else ())
-            for case, done in zip(window, without, strict=True):
-                yield self._judged(case, next(shares), repeat) if done is None else done
+
+        def judged(texts: Sequence[Case]) -> Iterator[Judgments]:
+            shares = self._shares([case.response.text for case in texts])
+            return (self._judged(case, own, repeat) for case, own in zip(texts, shares, strict=True))
+
+        return judge_texts(cases, self, judged, repeat=repeat, at_once=_WINDOW)
 
     def _judged(self, case: Case, shares: list[float], repeat: int) -> Judgments:
         raw = f"{self.known.label} {', '.join(f'{share:.4f}' for share in shares)}"

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from aftertune.judges.rule_judge import Finding, RuleJudge, code_sha256
+from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
 from aftertune.records import Construct
 
 # A unit said three times in a row is a loop; people say things twice for effect.
@@ -164,7 +164,7 @@ INCOHERENCE_RULES = RuleJudge(
     constructs=(Construct.INCOHERENT,),
     source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
     licence="Apache-2.0",
-    sha256=code_sha256(__file__),
+    sha256=rule_sha256(__file__),
     rule=find_incoherence,
 )
 
@@ -173,6 +173,6 @@ INCOHERENCE_REPETITION = RuleJudge(
     constructs=(Construct.INCOHERENT,),
     source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
     licence="Apache-2.0",
-    sha256=hashlib.sha256(f"repetition {code_sha256(__file__)}".encode()).hexdigest(),
+    sha256=hashlib.sha256(f"repetition {rule_sha256(__file__)}".encode()).hexdigest(),
     rule=find_repetition,
 )

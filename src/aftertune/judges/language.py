@@ -6,18 +6,17 @@ response whose language is far likelier than the prompt's. A text too short to t
 another language, has no judgment. A response that is half in another language may pass.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from aftertune.errors import StudyError
-from aftertune.judges.base import Case, Judgments, judgment, no_values, without_a_text
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
+from aftertune.store import content_key
 
 # P(best language) − P(the prompt's language). The clean texts need no more than 0, and a language that is not
 # likelier than the prompt's by half is no certainty (docs/incoherence.md).
@@ -97,13 +96,11 @@ class LanguageJudge:
         Raises:
             StudyError: the identifier is not installed.
         """
-        return hashlib.sha256(Path(__file__).read_bytes() + _version().encode()).hexdigest()
+        return content_key([code_sha256(__file__), _version()])
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """1.0 where another language is likelier by more than `MARGIN`, else 0.0; none where unsure."""
-        for case in cases:
-            judged = without_a_text(case, self, repeat=repeat)
-            yield self._judged(case, repeat) if judged is None else judged
+        return judge_texts(cases, self, lambda texts: (self._judged(x, repeat) for x in texts), repeat=repeat)
 
     def _judged(self, case: Case, repeat: int) -> Judgments:
         finding = find_language(case.item.prompt, case.response.text)

@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from aftertune.errors import DataError
 from aftertune.judges import learned_features
-from aftertune.judges.base import Case, Judgments, judgment, without_a_text
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
 from aftertune.judges.learned_features import MEASURES, grams, measures
-from aftertune.judges.rule_judge import code_sha256
 from aftertune.records import Construct
 
 OUTCOMES = ("refused", "complied", "neither")
@@ -70,9 +69,7 @@ class LearnedJudge:
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """Refused and complied of each case, with the three probabilities as evidence."""
-        for case in cases:
-            judgments = without_a_text(case, self, repeat=repeat)
-            yield self._judged(case, repeat) if judgments is None else judgments
+        return judge_texts(cases, self, lambda texts: (self._judged(x, repeat) for x in texts), repeat=repeat)
 
     def _judged(self, case: Case, repeat: int) -> Judgments:
         chances = load().probabilities(case.item.prompt, case.response.text)

@@ -7,18 +7,26 @@ space, so that a response cannot close its own turn; plain-text marks, such as [
 words.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aftertune.errors import ModelError, StudyError
 from aftertune.judges import model_loading, templates
-from aftertune.judges.base import Case, Judge, Judgments, judgment, no_value, no_values, without_a_text
+from aftertune.judges.base import (
+    Case,
+    Judge,
+    Judgments,
+    code_sha256,
+    judge_texts,
+    judgment,
+    no_value,
+    no_values,
+)
 from aftertune.judges.model_loading import Answer, Hub, Loaded
 from aftertune.judges.templates import Template, TemplateSource, fill
 from aftertune.records import Construct, JudgmentStatus
+from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
 # One entry a construct: a value in [0, 1], or why this construct has none.
@@ -171,19 +179,11 @@ class ModelJudge:
             StudyError: its template was not fetched.
             ModelError: its weights are no directory, or no commit of them is known.
         """
-        files = (__file__, model_loading.__file__, templates.__file__, self.known.code)
-        parts = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
-        return hashlib.sha256(
-            "\0".join([*parts, *self._template(), *self._weights_named()]).encode()
-        ).hexdigest()
-
-    def _weights_named(self) -> list[str]:
-        if self.weights is not None or self.known.hub.revision is None:
-            own = [model_loading.directory_sha256(model_loading.directory_of(self.known.hub, self.weights))]
-        else:
-            own = [self.known.hub.repo, self.known.hub.revision]
+        code = code_sha256(__file__, model_loading.__file__, templates.__file__, self.known.code)
         base = self.known.base
-        return own if base is None else [*own, base.repo, base.revision or ""]
+        weights = [model_loading.weights_named(self.known.hub, self.weights)]
+        weights += [] if base is None else [[base.repo, base.revision]]
+        return content_key([code, self._template(), weights])
 
     def _template(self) -> Template:
         source = self.known.template
@@ -191,12 +191,9 @@ class ModelJudge:
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """The judgments of each case in the order of the cases; within a window they are sorted by length."""
-        for start in range(0, len(cases), _WINDOW):
-            window = cases[start : start + _WINDOW]
-            without = [without_a_text(case, self, repeat=repeat) for case in window]
-            texts = [case for case, done in zip(window, without, strict=True) if done is None]
-            judged = iter(self._judged(texts, repeat) if texts else ())
-            yield from (next(judged) if done is None else done for done in without)
+        return judge_texts(
+            cases, self, lambda texts: self._judged(texts, repeat), repeat=repeat, at_once=_WINDOW
+        )
 
     def _judged(self, cases: Sequence[Case], repeat: int) -> list[Judgments]:
         template = self._template()

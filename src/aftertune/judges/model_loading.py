@@ -94,6 +94,17 @@ def _from_hub(hub: Hub) -> Path:
         ) from error
 
 
+def weights_named(hub: Hub, weights: str | None) -> list[str]:
+    """What stands for the weights in a judge's hash: repository and commit, or the hash of a directory.
+
+    Raises:
+        ModelError: the weights are no directory, or no commit of them is known.
+    """
+    if weights is not None or hub.revision is None:
+        return [directory_sha256(directory_of(hub, weights))]
+    return [hub.repo, hub.revision]
+
+
 @cache
 def directory_sha256(path: Path) -> str:
     """The hash of all files of a model directory that decide its output; read once a process."""

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from aftertune.judges.base import Case, Judgments, judgment, no_values, without_a_text
-from aftertune.judges.rule_judge import code_sha256
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
 
 # A minus only where it is no hyphen or subtraction sign between words; commas only between thousands.
@@ -46,9 +45,7 @@ class NumberMatch:
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """One judgment a case; skipped where the item has no reference number."""
-        for case in cases:
-            judgments = without_a_text(case, self, repeat=repeat)
-            yield self._match(case, repeat) if judgments is None else judgments
+        return judge_texts(cases, self, lambda texts: (self._match(x, repeat) for x in texts), repeat=repeat)
 
     def _match(self, case: Case, repeat: int) -> Judgments:
         reference = None if case.item.reference is None else number_of(case.item.reference)

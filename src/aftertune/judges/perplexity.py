@@ -7,7 +7,6 @@ belongs to the reference model: `scripts/calibrate_incoherence.py` finds it, doc
 detection rates. It is a statement of form: a fluent wrong answer is coherent.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +16,9 @@ from typing import Any
 import yaml
 
 from aftertune.errors import ModelError, StudyError
-from aftertune.judges.base import Case, Judgments, judgment, no_values, without_a_text
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
+from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
 NAME = "incoherence-perplexity"
@@ -131,22 +131,20 @@ class PerplexityJudge:
         Raises:
             StudyError: the model is missing, or has no threshold.
         """
-        code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
         path, digest = _resolved(self.name, self.model)
-        threshold = _threshold(self.name, self.model, path, digest)
-        return hashlib.sha256(f"{code} {digest} {threshold!r}".encode()).hexdigest()
+        return content_key([code_sha256(__file__), digest, _threshold(self.name, self.model, path, digest)])
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """1.0 where nats per token exceed the threshold, else 0.0; `raw` has the number."""
         path, digest = _resolved(self.name, self.model)
         threshold = _threshold(self.name, self.model, path, digest)
-        for start in range(0, len(cases), CHUNK_CASES):
-            chunk = cases[start : start + CHUNK_CASES]
-            done = [without_a_text(case, self, repeat=repeat) for case in chunk]
-            texts = [case for case, judged in zip(chunk, done, strict=True) if judged is None]
-            measured = iter(measure(path, [(case.item.prompt, case.response.text) for case in texts]))
-            for case, judged in zip(chunk, done, strict=True):
-                yield judged or self._judged(case, next(measured), threshold, repeat)
+
+        def judged(texts: Sequence[Case]) -> Iterator[Judgments]:
+            measured = measure(path, [(case.item.prompt, case.response.text) for case in texts])
+            for case, nll in zip(texts, measured, strict=True):
+                yield self._judged(case, nll, threshold, repeat)
+
+        return judge_texts(cases, self, judged, repeat=repeat, at_once=CHUNK_CASES)
 
     def _judged(self, case: Case, nll: float | str, threshold: float, repeat: int) -> Judgments:
         if isinstance(nll, str):

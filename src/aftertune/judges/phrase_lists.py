@@ -18,7 +18,7 @@ with their case, since two of them heed it:
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aftertune.judges.rule_judge import Finding, RuleJudge, code_sha256
+from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
 from aftertune.records import Construct
 from aftertune.store import content_key
 
@@ -97,7 +97,7 @@ def _judge(phrases: PhraseList) -> RuleJudge:
         constructs=(Construct.REFUSED,),
         source=f"phrase list of {phrases.citation}",
         licence="a list of phrases, published with the paper's code (MIT, XSTest CC-BY-4.0)",
-        sha256=content_key([code_sha256(__file__), phrases.name]),
+        sha256=content_key([rule_sha256(__file__), phrases.name]),
         rule=rule,
         agreement="tests/judges/test_phrase_lists.py, on XSTest's labelled responses",
     )

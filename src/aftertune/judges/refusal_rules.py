@@ -11,7 +11,7 @@ from functools import cache
 
 from aftertune.judges import refusal_phrases
 from aftertune.judges.refusal_phrases import PHRASES, Phrase, Place
-from aftertune.judges.rule_judge import Finding, RuleJudge, code_sha256
+from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
 from aftertune.records import Construct
 
 # A refusal stands in the first two or three sentences; what comes later qualifies an answer that was given.
@@ -73,6 +73,6 @@ REFUSAL_RULES = RuleJudge(
     constructs=(Construct.REFUSED,),
     source="phrase lists of GCG, AutoDAN, XSTest and JailbreakBench, each phrase with its place",
     licence="Apache-2.0",
-    sha256=code_sha256(__file__, refusal_phrases.__file__),
+    sha256=rule_sha256(__file__, refusal_phrases.__file__),
     rule=find_refusal,
 )

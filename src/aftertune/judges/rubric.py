@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aftertune.errors import StudyError
-from aftertune.judges.base import Case, Judgments, judgment, no_values, without_a_text
+from aftertune.judges.base import Case, Judgments, code_sha256, judgment, no_values, without_a_text
 from aftertune.judges.endpoint import Endpoint, Limits, Question, Reply, endpoint_of
 from aftertune.judges.rubric_file import Rubric, parse_rubric, read_rubric
 from aftertune.judges.rubric_originals import ORIGINALS, Original
@@ -111,8 +111,7 @@ class RubricJudge:
     @property
     def sha256(self) -> str:
         """Over the rubric, the model asked and its parameters, and the code that reads replies."""
-        here = Path(__file__).parent
-        code = [hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _CODE]
+        code = code_sha256(*(str(Path(__file__).parent / name) for name in _CODE))
         asked = [self.endpoint.url, self.endpoint.model, self.endpoint.temperature, self.max_tokens]
         return content_key([self.ask.content(), asked, code])
 

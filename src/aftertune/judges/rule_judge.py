@@ -1,13 +1,10 @@
 """A judge made of a rule."""
 
-import hashlib
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from aftertune.judges.base import Case, Judgments, judgment, without_a_text
-from aftertune.records import Construct, Judgment
+from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
+from aftertune.records import Construct
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +31,14 @@ class RuleJudge:
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """One judgment a case: 1.0 where the event is there, 0.0 where it is not, or none with a reason."""
-        for case in cases:
-            judgments = without_a_text(case, self, repeat=repeat)
-            yield (self._found(case, repeat),) if judgments is None else judgments
+        return judge_texts(cases, self, lambda texts: (self._found(x, repeat) for x in texts), repeat=repeat)
 
-    def _found(self, case: Case, repeat: int) -> Judgment:
+    def _found(self, case: Case, repeat: int) -> Judgments:
         finding = self.rule(case.item.prompt, case.response.text)
         value = 1.0 if finding.event else 0.0
-        return judgment(case, self, self.constructs[0], value, raw=finding.evidence, repeat=repeat)
+        return (judgment(case, self, self.constructs[0], value, raw=finding.evidence, repeat=repeat),)
 
 
-def code_sha256(*paths: str) -> str:
-    """The hash of the sources that decide a rule's judgments, this file and Unicode's version included."""
-    digest = hashlib.sha256(unicodedata.unidata_version.encode())
-    for path in (__file__, *paths):
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-    return digest.hexdigest()
+def rule_sha256(*paths: str) -> str:
+    """The hash of the sources that decide a rule's judgments, this file included."""
+    return code_sha256(__file__, *paths)

@@ -5,7 +5,7 @@ import io
 import polars as pl
 
 from aftertune.errors import StoreError
-from aftertune.judges import get_judge, needs_reference
+from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS, JudgmentStatus
 from aftertune.store import RunDirectory, read_shards, replace
@@ -27,8 +27,9 @@ def observe(run: RunDirectory) -> None:
     drawn = requests.join(responses.select("key", "finish"), on="key", how="inner")
     drawn = drawn.join(items, on=["task", "item"], how="left")
     _refuse_gaps(requests.height - drawn.height, requests.height, "responses", "aftertune generate")
-    specs = judges_of(run, study)
-    judged = _judgments(run, specs, drawn)
+    judges = [(spec, get_judge(spec)) for spec in judges_of(run, study)]
+    versions = {spec.name: a_judge.sha256 for spec, a_judge in judges}
+    judged = _judgments(run, judges, versions, drawn)
     rows = (
         drawn.join(judged, left_on="key", right_on="response_key", how="inner")
         .sort("order", "judge_order", "judge_repeat", "construct")
@@ -39,17 +40,21 @@ def observe(run: RunDirectory) -> None:
     rows.select(list(OBSERVATION_COLUMNS)).write_parquet(sink, compression="zstd")
     replace(run.observations, sink.getvalue())
     # A judge's rules may change before the analysis: what was observed is what these versions judged.
-    run.update_manifest(judges_observed={spec.name: get_judge(spec).sha256 for spec in specs})
+    run.update_manifest(judges_observed=versions)
 
 
-def _judgments(run: RunDirectory, specs: tuple[JudgeSpec, ...], drawn: pl.DataFrame) -> pl.DataFrame:
+def _judgments(
+    run: RunDirectory,
+    judges: list[tuple[JudgeSpec, Judge]],
+    versions: dict[str, str],
+    drawn: pl.DataFrame,
+) -> pl.DataFrame:
     """What each judge said of the responses that concern it; a gap is refused."""
     frames: list[pl.DataFrame] = []
-    for order, spec in enumerate(specs):
-        a_judge = get_judge(spec)
+    for order, (spec, a_judge) in enumerate(judges):
         concerned = drawn.filter(pl.col("reference").is_not_null()) if needs_reference(a_judge) else drawn
         keys = concerned["key"]
-        folder = run.judgments(spec.name, a_judge.sha256)
+        folder = run.judgments(spec.name, versions[spec.name])
         judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
         asked = (pl.col("judge_repeat") < spec.repeats) & pl.col("response_key").is_in(keys.implode())
         # A judge that failed was asked again: what it said then stands.
