@@ -15,6 +15,7 @@ import typer
 from aftertune import __version__
 from aftertune.commands.analyze import TableOptions, analyze_source
 from aftertune.commands.calibrate import LabelOptions
+from aftertune.commands.label import SampleOptions, draw_or_take
 from aftertune.commands.options import spelled_out
 from aftertune.errors import AftertuneError
 
@@ -199,33 +200,10 @@ def analyze(
 
 
 @app.command()
-def label(
-    study: RunPath,
-    construct: Annotated[
-        str, typer.Option("--construct", help="What people say of a response: refused, complied, harmful, …")
-    ] = "refused",
-    n: Annotated[int, typer.Option("--n", help="How many responses to draw, over all models.")] = 100,
-    task: Annotated[str | None, typer.Option("--task", help="Draw from this task alone.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="The file for people; never written over.")] = Path(
-        "labels.csv"
-    ),
-    take: Annotated[
-        Path | None, typer.Option("--take", help="Take the labels back from this file; draws nothing.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="With --take: the file's labels replace earlier, other ones.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
+@spelled_out(SampleOptions)
+def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
     """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
-    from aftertune.stages.label import draw_sample, take_labels
-
-    run = _run_at(study)
-    with run.locked():
-        if take is None:
-            told = draw_sample(run, n=n, construct=construct, task=task, out=out)
-        else:
-            told = take_labels(run, take, construct=construct, replace_earlier=replace)
+    told = draw_or_take(_run_at(study), options)
     print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
 
 
