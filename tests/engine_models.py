@@ -11,7 +11,7 @@ from aftertune.engines.loading import ModelSource, model_sha256
 from aftertune.engines.transformers import TransformersEngine
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.store import content_key
-from aftertune.study import Decoding, EngineSpec
+from aftertune.study import Decoding, TransformersSpec
 from tiny import make_tiny_tokenizer
 
 ARCHITECTURES = {
@@ -62,7 +62,7 @@ def save_model(directory: Path, architecture: str = "Llama", *, dtype=torch.bflo
 
 def open_at(path: Path, *, numerics: str = "exact", **spec) -> TransformersEngine:
     source = ModelSource("tiny", path, model_sha256(path), "made in a test", "none")
-    return TransformersEngine(source, EngineSpec(**spec), numerics=numerics)
+    return TransformersEngine(source, TransformersSpec(**spec), numerics=numerics)
 
 
 def base_of(engine: TransformersEngine) -> Checkpoint:
@@ -79,10 +79,13 @@ def requests_of(
     prompts: Iterable[str] = PROMPTS,
     decodings: Iterable[Decoding] = (GREEDY, SAMPLED),
     repeats: int = 2,
+    *,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Request]:
-    """Every prompt with every decoding; the sampled ones `repeats` times."""
+    """Every prompt with every decoding, of the base or another checkpoint; the sampled ones `repeats` times."""
     return [
         make_request(
+            checkpoint or base_of(engine),
             engine.render(prompt, None),
             decoding,
             root_seed=7,

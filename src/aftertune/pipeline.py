@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aftertune.engines import open_engine
+from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.loading import ModelSource
 from aftertune.records import Progress
 from aftertune.report import report
@@ -62,12 +62,12 @@ def run_stages(
     with run.locked():
         if study_file is not None:
             prepare(run, study_file)
-        opened = cache(
-            lambda: open_engine(Study.model_validate_json(run.study_json.read_text()), _source(run))
-        )
+        local = cache(lambda: open_local_engine(_study(run), _source(run)))
+        # One engine for both where the study draws locally: its model is loaded once.
+        drawing = cache(lambda: open_engine(_study(run), _source(run), local=local))
         work: dict[str, Callable[[], object]] = {
-            "tune": lambda: tune(run, open_engine=opened, progress=progress),
-            "generate": lambda: generate(run, open_engine=opened, progress=progress),
+            "tune": lambda: tune(run, open_engine=local, progress=progress),
+            "generate": lambda: generate(run, open_engine=drawing, progress=progress),
             "judge": lambda: judge(run, progress=progress),
             "observe": lambda: observe(run),
             "analyze": lambda: analyze_run(run),
@@ -78,6 +78,10 @@ def run_stages(
                 with _timed(run, stage):
                     work[stage]()
     return run.report / "index.html"
+
+
+def _study(run: RunDirectory) -> Study:
+    return Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
 
 
 def _source(run: RunDirectory) -> ModelSource:

@@ -31,7 +31,6 @@ from tiny import CHATML
 def test_greedy_is_what_transformers_generates(architecture, tmp_path):
     path = save_model(tmp_path, architecture, dtype=torch.float32)
     engine = open_at(path, numerics="fast", dtype="float32", batch_rows=4)
-    engine.use(base_of(engine))
     requests = requests_of(engine, decodings=[GREEDY])
     got = completed(engine, requests)
     reference = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
@@ -62,7 +61,6 @@ def test_one_token_and_an_end_token_at_once(tmp_path):
     path = save_model(tmp_path)
     one = Decoding(temperature=0, max_tokens=1)
     engine = open_at(path)
-    engine.use(base_of(engine))
     [(_, completion)] = completed(engine, requests_of(engine, ["Hi"], [one])).items()
     assert (completion.n_tokens, completion.finish, completion.status) == (
         1,
@@ -72,7 +70,6 @@ def test_one_token_and_an_end_token_at_once(tmp_path):
     first = engine.tokenizer(completion.text, add_special_tokens=False)["input_ids"]
     use_end_tokens(path, [2, *range(399, 256, -1), *first])
     engine = open_at(path)
-    engine.use(base_of(engine))
     for decoding in (one, GREEDY):
         [(_, completion)] = completed(engine, requests_of(engine, ["Hi"], [decoding])).items()
         assert (completion.text, completion.n_tokens, completion.finish) == ("", 0, Finish.STOP)
@@ -83,7 +80,6 @@ def test_a_model_without_an_end_token_is_refused(tmp_path):
     path = save_model(tmp_path, eos_token_id=None)
     use_end_tokens(path, None)
     engine = open_at(path)
-    engine.use(base_of(engine))
     with pytest.raises(ModelError, match="names no end token"):
         completed(engine, requests_of(engine, ["Hi"]))
 
@@ -106,7 +102,6 @@ def test_a_template_that_writes_the_bos_gets_no_second_one(tmp_path):
 
 def test_requests_of_one_prompt_share_a_prefill(model_of, monkeypatch):
     engine = open_at(model_of())
-    engine.use(base_of(engine))
     calls = []
     prefill = TransformersEngine.prefill
     monkeypatch.setattr(
@@ -119,7 +114,6 @@ def test_requests_of_one_prompt_share_a_prefill(model_of, monkeypatch):
 
 def test_what_does_not_fit_the_context_is_refused(model_of):
     engine = open_at(model_of())
-    engine.use(base_of(engine))
     fits = 512 - len(engine.render("Hi", None).token_ids)
     decoding = Decoding(temperature=0, max_tokens=fits)
     assert len(completed(engine, requests_of(engine, ["Hi"], [decoding]))) == 1
@@ -143,7 +137,6 @@ def test_a_sliding_window_is_the_limit(architecture, changes, expected, tmp_path
     path = save_model(tmp_path, architecture, **changes)
     assert context_length(AutoConfig.from_pretrained(path)) == expected
     engine = open_at(path)
-    engine.use(base_of(engine))
     decoding = Decoding(temperature=0, max_tokens=expected)
     with pytest.raises(EngineError, match=f"the model has {expected}"):
         completed(engine, requests_of(engine, ["Hi"], [decoding]))
@@ -169,9 +162,7 @@ def test_exact_with_a_mixture_of_experts_is_refused(tmp_path):
     path = save_model(tmp_path, "Mixtral", num_local_experts=2, num_experts_per_tok=1)
     engine = open_at(path)
     with pytest.raises(EngineError, match=r"exact is not promised for mixtral.*\n.*numerics: fast"):
-        engine.use(base_of(engine))
     engine = open_at(path, numerics="fast")
-    engine.use(base_of(engine))
     assert len(completed(engine, requests_of(engine, ["Hi"]))) == 3
 
 
@@ -204,7 +195,6 @@ def with_norm(path, value):
 
 def test_a_row_whose_logits_are_not_finite_is_a_failed_response(tmp_path):
     engine = open_at(with_norm(save_model(tmp_path), float("inf")))
-    engine.use(base_of(engine))
     found = completed(engine, requests := requests_of(engine, ["Hi", "Ho"]))
     assert set(found) == {request.key for request in requests}
     for completion in found.values():
@@ -214,7 +204,6 @@ def test_a_row_whose_logits_are_not_finite_is_a_failed_response(tmp_path):
 
 def test_a_failed_row_leaves_its_neighbours_as_they_are(model_of, monkeypatch):
     engine = open_at(model_of())
-    engine.use(base_of(engine))
     requests = requests_of(engine, PROMPTS[1:5])
     alone = completed(engine, requests)
     taught, steps = TransformersEngine.step, []

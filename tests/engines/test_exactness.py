@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from aftertune.engines.batch import Batch
 from aftertune.engines.loading import load_model
 from aftertune.study import Decoding
-from engine_models import ARCHITECTURES, GREEDY, SAMPLED, base_of, completed, open_at, requests_of, tuned
+from engine_models import ARCHITECTURES, GREEDY, SAMPLED, completed, open_at, requests_of, tuned
 
 
 @pytest.fixture
@@ -39,7 +39,6 @@ def logits(monkeypatch):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_and_texts_are_the_same_for_any_number_of_rows(architecture, model_of, logits):
     engine = open_at(model_of(architecture))
-    engine.use(base_of(engine))
     requests = requests_of(engine)
     expected, expected_logits = completed(engine, requests), logits()
     texts = {completion.text for completion in expected.values()}
@@ -47,7 +46,6 @@ def test_logits_and_texts_are_the_same_for_any_number_of_rows(architecture, mode
     assert len({completion.n_tokens for completion in expected.values()}) > 1, "no row ends before another"
     for rows in (2, 3, 8):
         engine = open_at(model_of(architecture), batch_rows=rows)
-        engine.use(base_of(engine))
         shuffled = random.Random(rows).sample(requests, len(requests))
         assert completed(engine, shuffled) == expected
         assert logits() == expected_logits
@@ -55,7 +53,6 @@ def test_logits_and_texts_are_the_same_for_any_number_of_rows(architecture, mode
 
 def test_each_request_alone_and_any_subset(model_of, logits):
     engine = open_at(model_of())
-    engine.use(base_of(engine))
     requests = requests_of(engine)
     expected, expected_logits = completed(engine, requests), logits()
     alone = {
@@ -76,7 +73,6 @@ def test_any_subset_in_any_order_beside_any_neighbours(model_of, exact, data):
 @pytest.fixture(scope="module")
 def exact(model_of):
     engine = open_at(model_of(), batch_rows=5)
-    engine.use(base_of(engine))
     requests = requests_of(engine)
     return engine, requests, completed(engine, requests)
 
@@ -105,7 +101,6 @@ def test_global_generators_and_determinism_of_a_new_engine(exact, model_of):
     torch.manual_seed(1)
     states = random.getstate(), torch.random.get_rng_state()
     engine = open_at(model_of(), batch_rows=11)
-    engine.use(base_of(engine))
     assert completed(engine, requests) == expected
     assert random.getstate() == states[0]
     assert torch.equal(torch.random.get_rng_state(), states[1])
@@ -123,11 +118,9 @@ def test_an_adapter_is_exact_too_and_leaves_the_base_as_it_was(exact, model_of, 
     engine.use(tuned(tmp_path))
     adapted, adapted_logits = completed(engine, requests), logits()
     assert adapted != expected
-    engine.use(base_of(engine))
     assert completed(engine, requests) == expected
     logits()
     few = open_at(path, batch_rows=3)
-    few.use(base_of(few))
     few.use(tuned(tmp_path))
     assert completed(few, requests[::-1]) == adapted
     assert logits() == adapted_logits

@@ -1,17 +1,32 @@
 """Engines draw responses. torch is imported only when one is opened: it takes seconds."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aftertune.engines.base import Engine
     from aftertune.engines.loading import ModelSource
     from aftertune.engines.transformers import TransformersEngine
     from aftertune.study import Study
 
-__all__ = ["open_engine"]
+__all__ = ["open_engine", "open_local_engine"]
 
 
-def open_engine(study: "Study", source: "ModelSource") -> "TransformersEngine":
-    """The engine that a study asks for; its model is loaded at the first use."""
+def open_engine(
+    study: "Study", source: "ModelSource", *, local: Callable[[], "TransformersEngine"]
+) -> "Engine":
+    """The engine that draws a study's responses; its model is loaded at the first use.
+
+    Args:
+        study: whose `engine` says which.
+        source: where its base model stands.
+        local: gives the engine that tunes, which is the one that draws where the study names transformers.
+    """
+    return local()
+
+
+def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEngine":
+    """The engine on whose model a study tunes, and that gives the base's answers to tune on."""
     from aftertune.engines.transformers import TransformersEngine
 
     return TransformersEngine(source, study.engine, numerics=study.numerics)

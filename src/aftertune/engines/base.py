@@ -1,4 +1,4 @@
-"""What an engine is: it renders prompts, takes on a checkpoint, and completes requests in any order."""
+"""What an engine is: it renders prompts, and completes requests of any checkpoints in any order."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ class Request:
     """One response to draw; `stream` is the name of its random numbers under `root_seed`."""
 
     key: str
+    checkpoint: Checkpoint
     prompt: Prompt
     decoding: Decoding
     root_seed: int
@@ -32,6 +33,7 @@ class Request:
 
 
 def make_request(
+    checkpoint: Checkpoint,
     prompt: Prompt,
     decoding: Decoding,
     *,
@@ -42,6 +44,7 @@ def make_request(
     """A request whose key names all that can change its response's bytes (DESIGN section 3).
 
     Args:
+        checkpoint: what answers; `stream` holds its hash.
         prompt: as rendered.
         decoding: its content counts, not its name or its number of repeats.
         root_seed: the study's.
@@ -58,7 +61,12 @@ def make_request(
         }
     )
     return Request(
-        key=key, prompt=prompt, decoding=decoding, root_seed=root_seed, stream=("response", *stream)
+        key=key,
+        checkpoint=checkpoint,
+        prompt=prompt,
+        decoding=decoding,
+        root_seed=root_seed,
+        stream=("response", *stream),
     )
 
 
@@ -75,7 +83,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Completes requests for one checkpoint at a time."""
+    """Completes requests."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -86,10 +94,10 @@ class Engine(Protocol):
         """The prompt as the model sees it."""
         ...
 
-    def use(self, checkpoint: Checkpoint) -> None:
-        """Take on a checkpoint; raises EngineError if an adapter does not change the logits."""
-        ...
-
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete requests in any order; requests with one prompt are best given together."""
+        """Complete requests in any order; those of a checkpoint, and of a prompt in it, best stand together.
+
+        Raises:
+            EngineError: a checkpoint cannot be used, or an adapter does not change the logits of its base.
+        """
         ...

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aftertune.engines.base import Completion, Engine, Request
-from aftertune.records import RESPONSE_COLUMNS, Checkpoint, Response
+from aftertune.records import RESPONSE_COLUMNS, Response
 from aftertune.store import write_shard
 
 _SHARD_ROWS = 64
@@ -17,7 +17,6 @@ _SHARD_SECONDS = 20.0  # the most that a kill can cost
 class Draw:
     """One response that is wanted: what it is of, and the request for it."""
 
-    checkpoint: Checkpoint
     task: str
     item: str
     decoding: str
@@ -26,12 +25,12 @@ class Draw:
 
 
 def draw_into(folder: Path, engine: Engine, wanted: Mapping[str, Draw]) -> Iterator[int]:
-    """Complete the requests with the engine's present checkpoint and publish them, a shard at a time.
+    """Complete the requests and publish them, a shard at a time.
 
     Args:
         folder: where the shards of responses stand.
-        engine: has taken on the checkpoint of all the draws.
-        wanted: draws by the key of their request, those with one prompt together.
+        engine: completes them.
+        wanted: draws by the key of their request; those of a checkpoint, and of a prompt in it, together.
 
     Yields:
         How many are finished, after each.
@@ -60,7 +59,7 @@ def draw_into(folder: Path, engine: Engine, wanted: Mapping[str, Draw]) -> Itera
 def _response(draw: Draw, completion: Completion) -> Response:
     return Response(
         key=completion.key,
-        checkpoint=draw.checkpoint.label,
+        checkpoint=draw.request.checkpoint.label,
         task=draw.task,
         item=draw.item,
         decoding=draw.decoding,

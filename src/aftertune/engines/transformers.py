@@ -12,6 +12,7 @@ import importlib.metadata
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from aftertune.engines.loading import (
 from aftertune.engines.rows import LENGTH_STEP, RowCache
 from aftertune.errors import EngineError, ModelError
 from aftertune.records import Checkpoint, Finish, ResponseStatus
-from aftertune.study import EngineSpec
+from aftertune.study import TransformersSpec
 
 LOOP_REVISION = 3  # raise it when a change of this loop, its attention or its sampling changes bytes
 # torch 2.13 on CPU computes a bfloat16 product of at most 16³ multiplications (rows × inputs × outputs), or
@@ -48,7 +49,7 @@ _PROBE = "Say in one sentence what you do."
 class TransformersEngine:
     """Completes requests with one base model and, in turn, its adapters or full checkpoints."""
 
-    def __init__(self, source: ModelSource, spec: EngineSpec, *, numerics: str | None = None):
+    def __init__(self, source: ModelSource, spec: TransformersSpec, *, numerics: str | None = None):
         """Choose device, dtype and attention; the base is loaded at its first use.
 
         Args:
@@ -71,6 +72,7 @@ class TransformersEngine:
         self.attention = "sdpa" if self.numerics == "fast" and self.device == "cuda" else MATMUL_ATTENTION
         self.tokenizer = load_tokenizer(source.path)
         self._active: Any = None
+        self._taken: Checkpoint | None = None  # whose model is active
         self._fewest_rows = 1
         self._adapter: AttachedAdapter | None = None
 
@@ -88,8 +90,13 @@ class TransformersEngine:
 
     @cached_property
     def base(self) -> PreTrainedModel:
-        """The base model, loaded at its first use; tuning trains on this very object."""
+        """The base model, loaded at its first use, with or without an adapter beside its weights."""
         return self._load(self.source.path)
+
+    def clean_base(self) -> PreTrainedModel:
+        """The base model without any adapter: tuning trains on this very object."""
+        self._detach()
+        return self.base
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -121,19 +128,21 @@ class TransformersEngine:
         token_ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Prompt(text, token_ids, hashlib.sha256(text.encode()).hexdigest())
 
-    def use(self, checkpoint: Checkpoint) -> None:
+    def _use(self, checkpoint: Checkpoint) -> None:
         """Take on the base, an adapter (beside the base's weights, never merged) or a full checkpoint.
 
         Raises:
             EngineError: the checkpoint has no weights, does not fit the base, or does not change its logits.
         """
+        if checkpoint == self._taken:
+            return
         if checkpoint.path is None:
             raise EngineError(
                 f"checkpoint {checkpoint.label} is {checkpoint.status.value}", "train it again first"
             )
         self._detach()
         if checkpoint.kind == "base":
-            self._take(self.base)
+            self._take(self.base, checkpoint)
             return
         path, before = Path(checkpoint.path), self._probe(self.base)
         try:
@@ -145,7 +154,7 @@ class TransformersEngine:
                 f"the {checkpoint.kind} checkpoint {checkpoint.label} does not change the logits of its base",
                 f"look at {path}: was it trained, and on this base?",
             )
-        self._take(model)
+        self._take(model, checkpoint)
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete requests; those with one prompt that stand together share its prefill.
@@ -153,17 +162,18 @@ class TransformersEngine:
         A row whose logits are not finite is a failed response; the others go on.
 
         Raises:
-            EngineError: a prompt and its max_tokens do not fit the model's context.
+            EngineError: a prompt and its max_tokens do not fit the model's context, or a checkpoint has no
+                weights, does not fit the base, or does not change its logits.
         """
         pending = list(requests)
         for request in pending:
             self._check_length(request)
-        if not pending:
-            return
-        n_cached = max(self.spec.batch_rows, self._fewest_rows)
-        batch = Batch(self, size=self.spec.batch_rows, n_cached=n_cached, end_tokens=self.end_tokens)
-        for row in batch.run(pending):
-            yield self._completion(row)
+        for checkpoint, mine in groupby(pending, key=lambda request: request.checkpoint):
+            self._use(checkpoint)
+            n_cached = max(self.spec.batch_rows, self._fewest_rows)
+            batch = Batch(self, size=self.spec.batch_rows, n_cached=n_cached, end_tokens=self.end_tokens)
+            for row in batch.run(list(mine)):
+                yield self._completion(row)
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
@@ -201,15 +211,15 @@ class TransformersEngine:
         return self._adapter.model.eval()
 
     def _detach(self) -> None:
-        self._active = None
+        self._active = self._taken = None
         if self._adapter is not None:
             unspoilt = self._adapter.detach()
             self._adapter = None
             if not unspoilt:
                 del self.base
 
-    def _take(self, model: Any) -> None:
-        self._active = model
+    def _take(self, model: Any, checkpoint: Checkpoint) -> None:
+        self._active, self._taken = model, checkpoint
         if self.numerics == "exact":
             config = self.base.config.get_text_config()
             if any(getattr(config, name, None) for name in _EXPERTS):
@@ -233,8 +243,9 @@ class TransformersEngine:
         return model(input_ids=ids, use_cache=False).logits
 
     @torch.inference_mode()
-    def logits(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """The logits of what is in use after each token of one text, computed alone; tokens × vocabulary."""
+    def logits(self, checkpoint: Checkpoint, token_ids: Sequence[int]) -> torch.Tensor:
+        """The logits after each token of one text, computed alone; tokens × vocabulary."""
+        self._use(checkpoint)
         ids = torch.tensor([list(token_ids)], device=self.device)
         return self._active(input_ids=ids, use_cache=False).logits[0]
 

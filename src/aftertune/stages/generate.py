@@ -1,6 +1,7 @@
 """Generate: every response that the study asks for and the run directory does not have."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from dataclasses import replace as changed
 from pathlib import Path
@@ -41,22 +42,14 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
     keys = {draw.request.key for draw in draws}  # two decodings of one content share their responses
     n_done = len(keys & done)
     progress("generate", n_done, len(keys))
+    missing = {draw.request.key: draw for draw in draws if draw.request.key not in done}
+    _refuse_dropped(missing.values())
+    for n_drawn in draw_into(run.responses, engine, missing):
+        progress("generate", n_done + n_drawn, len(keys))
+    kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
     for checkpoint in checkpoints:
-        mine = [draw for draw in draws if draw.checkpoint == checkpoint]
-        missing = {draw.request.key: draw for draw in mine if draw.request.key not in done}
-        if missing:
-            _refuse_dropped(checkpoint, len(missing))
-            engine.use(checkpoint)
-            for n_drawn in draw_into(run.responses, engine, missing):
-                progress("generate", n_done + n_drawn, len(keys))
-            n_done += len(missing)
-            done |= missing.keys()
-        if study.keep_checkpoints != "all":
-            _drop(
-                run,
-                checkpoint,
-                keep=study.keep_checkpoints == "last" and checkpoint.seed == study.seed_list[-1],
-            )
+        if checkpoint.kind != "base" and checkpoint.seed not in kept[study.keep_checkpoints]:
+            _drop(run, checkpoint)
 
 
 def _draws(
@@ -78,17 +71,22 @@ def _draws(
                 for repeat in range(1, decoding.repeats_of(checkpoint.label) + 1):
                     stream = (str(checkpoint.sha256), item["task"], item["item"], content, repeat)
                     request = make_request(
-                        prompt, decoding, root_seed=study.root_seed, stream=stream, engine=identity
+                        checkpoint,
+                        prompt,
+                        decoding,
+                        root_seed=study.root_seed,
+                        stream=stream,
+                        engine=identity,
                     )
-                    yield Draw(checkpoint, item["task"], item["item"], name, repeat, request)
+                    yield Draw(item["task"], item["item"], name, repeat, request)
 
 
 def _row(draw: Draw) -> dict[str, Any]:
     return {
         "key": draw.request.key,
-        "model": draw.checkpoint.model,
-        "seed": draw.checkpoint.seed,
-        "checkpoint": draw.checkpoint.label,
+        "model": draw.request.checkpoint.model,
+        "seed": draw.request.checkpoint.seed,
+        "checkpoint": draw.request.checkpoint.label,
         "task": draw.task,
         "item": draw.item,
         "decoding": draw.decoding,
@@ -103,9 +101,9 @@ def _keep_prompts(run: RunDirectory, prompts: set[Prompt]) -> None:
         write_shard(run.prompts, [{"prompt_sha256": p.sha256, "text": p.text} for p in new], _PROMPT_COLUMNS)
 
 
-def _drop(run: RunDirectory, checkpoint: Checkpoint, *, keep: bool) -> None:
+def _drop(run: RunDirectory, checkpoint: Checkpoint) -> None:
     """Remove a checkpoint's weights once its responses are there; its record and training log stay."""
-    if checkpoint.path is None or checkpoint.kind == "base" or keep:
+    if checkpoint.path is None:
         return
     for file in Path(checkpoint.path).rglob("*.safetensors"):
         file.unlink()
@@ -114,10 +112,12 @@ def _drop(run: RunDirectory, checkpoint: Checkpoint, *, keep: bool) -> None:
     run.write_json(run.checkpoint_list, [asdict(entry) for entry in dropped])
 
 
-def _refuse_dropped(checkpoint: Checkpoint, n_missing: int) -> None:
-    if checkpoint.path is None:
+def _refuse_dropped(missing: Iterable[Draw]) -> None:
+    dropped = Counter(
+        draw.request.checkpoint.label for draw in missing if draw.request.checkpoint.path is None
+    )
+    for label, n_missing in dropped.items():
         raise StoreError(
-            f"checkpoint {checkpoint.label} was dropped (keep_checkpoints), and {n_missing} of its responses "
-            "are missing",
+            f"checkpoint {label} was dropped (keep_checkpoints), and {n_missing} of its responses are missing",
             "write `keep_checkpoints: all` and run again: it is then trained anew",
         )

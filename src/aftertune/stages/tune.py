@@ -188,7 +188,7 @@ def _trainer(
     def ours():
         from aftertune.tuning.trainer import Trainer
 
-        return Trainer(open_engine(), base, study.root_seed)
+        return Trainer(open_engine(), study.root_seed)
 
     def _train(training: Training, folder: Path, on_step: Callable[[], None]) -> Checkpoint:
         name, recipe, seed = training.name, training.recipe, training.seed

@@ -13,9 +13,9 @@ from aftertune.study.grammar import (
     CommandRecipe,
     DataSpec,
     Decoding,
-    EngineSpec,
     Study,
     TaskSpec,
+    TransformersSpec,
     TuneRecipe,
     Variation,
     is_tag,
@@ -48,7 +48,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "decodings": Decoding,
     "variations": Variation,
     "analysis": AnalysisSpec,
-    "engine": EngineSpec,
+    "engine": TransformersSpec,
 }
 
 

@@ -291,8 +291,8 @@ class Variation(_Strict):
     change: dict[str, Any] = Field(min_length=1)
 
 
-class EngineSpec(_Strict):
-    """How the work is done; under `exact` numerics nothing here changes a response, `threads` excepted."""
+class TransformersSpec(_Strict):
+    """Our own loop on this machine; under `exact` nothing here changes a response, `threads` excepted."""
 
     name: Literal["transformers"] = "transformers"
     batch_rows: int = Field(default=64, ge=2)
@@ -326,7 +326,7 @@ class Study(_Strict):
     judges: tuple[JudgeSpec, ...] = Field(strict=False, min_length=1)
     variations: tuple[Variation, ...] = Field(default=(), strict=False)
     analysis: AnalysisSpec = AnalysisSpec()
-    engine: EngineSpec = EngineSpec()
+    engine: TransformersSpec = TransformersSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
 
     @field_validator("tasks", "judges", mode="before")

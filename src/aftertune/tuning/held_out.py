@@ -68,12 +68,11 @@ def held_out_loss(
 
     from aftertune.tuning.encode import IGNORED
 
-    engine.use(checkpoint)
     total, n_tokens = 0.0, 0
     for example in examples:
         labels = torch.tensor(example.labels[1:])
         wanted = (labels != IGNORED).nonzero()[:, 0]
-        logits = engine.logits(example.input_ids)[:-1].cpu()[wanted].float()
+        logits = engine.logits(checkpoint, example.input_ids)[:-1].cpu()[wanted].float()
         total += float(
             torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="none").double().sum()
         )

@@ -34,8 +34,8 @@ def ask_base(engine: "Engine", base: Checkpoint, data: TuningData, *, max_tokens
         prompt = _prompt(engine, conversation, where=f"{data.source}, row {row}")
         stream = (str(base.sha256), "answers", prompt.sha256, content, 1)
         # Greedy answers draw no random numbers, so they are the same under any root seed.
-        request = make_request(prompt, decoding, root_seed=0, stream=stream, engine=identity)
-        draws.append(Draw(base, f"data:{data.source}", f"row {row}", "self", 1, request))
+        request = make_request(base, prompt, decoding, root_seed=0, stream=stream, engine=identity)
+        draws.append(Draw(f"data:{data.source}", f"row {row}", "self", 1, request))
     return tuple(draws)
 
 
@@ -104,7 +104,6 @@ def _answers(
     there = set(kept["key"])
     missing = {key: draw for key, draw in wanted.items() if key not in there}
     if missing:
-        engine.use(next(iter(missing.values())).checkpoint)
         for n_drawn in draw_into(run.answers, engine, missing):
             progress("answers", len(wanted) - len(missing) + n_drawn, len(wanted))
         kept = read_shards(run.answers, RESPONSE_COLUMNS, aside=run.aside)

@@ -31,7 +31,6 @@ class Trainer:
     """Trains on one base model, loaded once for all recipes and seeds."""
 
     engine: TransformersEngine
-    base: Checkpoint
     root_seed: int
     _encoded: dict[str, tuple[Example, ...]] = field(default_factory=dict)
 
@@ -86,8 +85,7 @@ class Trainer:
             return self._quantized
         if training_dtype(self.engine.device) != self.engine.dtype:
             return self._in_training_dtype
-        self.engine.use(self.base)  # without an adapter that it carries
-        return self.engine.base
+        return self.engine.clean_base()
 
     @cached_property
     def _quantized(self) -> PreTrainedModel:
