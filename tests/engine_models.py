@@ -1,6 +1,7 @@
 """Tiny models of several architectures, engines on them, and requests."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -82,7 +83,7 @@ def requests_of(
     *,
     checkpoint: Checkpoint | None = None,
 ) -> list[Request]:
-    """Every prompt with every decoding, of the base or another checkpoint; the sampled ones `repeats` times."""
+    """Every prompt with every decoding, of the base by default; the sampled ones `repeats` times."""
     return [
         make_request(
             checkpoint or base_of(engine),
@@ -96,6 +97,11 @@ def requests_of(
         for decoding in decodings
         for repeat in range(1, 2 if decoding.temperature == 0 else repeats + 1)
     ]
+
+
+def of_checkpoint(requests: Iterable[Request], checkpoint: Checkpoint) -> list[Request]:
+    """The same requests of another checkpoint, with keys and streams as they were."""
+    return [replace(request, checkpoint=checkpoint) for request in requests]
 
 
 def completed(engine: TransformersEngine, requests: Iterable[Request]) -> dict[str, Completion]:

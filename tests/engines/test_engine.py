@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import Counter
 
 import pytest
 import torch
@@ -18,7 +19,6 @@ from engine_models import (
     END_TOKENS,
     GREEDY,
     PROMPTS,
-    base_of,
     completed,
     open_at,
     requests_of,
@@ -102,14 +102,27 @@ def test_a_template_that_writes_the_bos_gets_no_second_one(tmp_path):
 
 def test_requests_of_one_prompt_share_a_prefill(model_of, monkeypatch):
     engine = open_at(model_of())
-    calls = []
-    prefill = TransformersEngine.prefill
-    monkeypatch.setattr(
-        TransformersEngine, "prefill", lambda self, prompt: calls.append(prompt) or prefill(self, prompt)
-    )
+    n_read = []
+    read = TransformersEngine.read
+
+    def spy(self, step):
+        n_read.append(sum(span_of > 1 for span_of in Counter(step.reading.rows.tolist()).values()))
+        return read(self, step)
+
+    monkeypatch.setattr(TransformersEngine, "read", spy)
     requests = requests_of(engine, repeats=3)
     completed(engine, requests)
-    assert len(calls) == len(PROMPTS) < len(requests)
+    assert sum(n_read) == len(PROMPTS) + 1 < len(requests)  # and once what the template puts before them
+
+
+def test_what_the_template_puts_before_all_prompts_is_shared(model_of):
+    engine = open_at(model_of())
+    prompts = [engine.render(text, "Be brief.") for text in PROMPTS]
+    [n] = {prompt.n_shared for prompt in prompts}
+    assert n >= 8
+    assert len({prompt.token_ids[:n] for prompt in prompts}) == 1
+    assert len({prompt.token_ids[n] for prompt in prompts}) > 1
+    assert engine.render(PROMPTS[0], "Be long and clear.").token_ids[:n] != prompts[0].token_ids[:n]
 
 
 def test_what_does_not_fit_the_context_is_refused(model_of):
@@ -162,6 +175,7 @@ def test_exact_with_a_mixture_of_experts_is_refused(tmp_path):
     path = save_model(tmp_path, "Mixtral", num_local_experts=2, num_experts_per_tok=1)
     engine = open_at(path)
     with pytest.raises(EngineError, match=r"exact is not promised for mixtral.*\n.*numerics: fast"):
+        completed(engine, requests_of(engine, ["Hi"]))
     engine = open_at(path, numerics="fast")
     assert len(completed(engine, requests_of(engine, ["Hi"]))) == 3
 
@@ -206,16 +220,16 @@ def test_a_failed_row_leaves_its_neighbours_as_they_are(model_of, monkeypatch):
     engine = open_at(model_of())
     requests = requests_of(engine, PROMPTS[1:5])
     alone = completed(engine, requests)
-    taught, steps = TransformersEngine.step, []
+    read, steps = TransformersEngine.read, []
 
-    def spoilt(self, tokens, positions, cache):
-        logits = taught(self, tokens, positions, cache).clone()
-        if not steps:
+    def spoilt(self, step):
+        logits = read(self, step).clone()
+        steps.append(step)
+        if len(steps) == 3:  # the template's own, the prompts, and then the first step with rows alone
             logits[0] = float("nan")
-        steps.append(len(tokens))
         return logits
 
-    monkeypatch.setattr(TransformersEngine, "step", spoilt)
+    monkeypatch.setattr(TransformersEngine, "read", spoilt)
     found = completed(engine, requests)
     failed = [completion for completion in found.values() if completion.status == "failed"]
     assert [completion.n_tokens for completion in failed] == [1]

@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from aftertune.engines.loading import load_model
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, CheckpointStatus
-from engine_models import base_of, completed, open_at, requests_of, save_model, tuned
+from engine_models import base_of, completed, of_checkpoint, open_at, requests_of, save_model, tuned
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -38,9 +38,11 @@ def state(engine):
 
 @pytest.fixture
 def engine(model_of):
-    engine = open_at(model_of())
-    engine.use(base_of(engine))
-    return engine
+    return open_at(model_of())
+
+
+def use(engine, checkpoint):
+    return completed(engine, requests_of(engine, ["Hi"], checkpoint=checkpoint))
 
 
 @pytest.mark.parametrize(
@@ -59,29 +61,32 @@ def engine(model_of):
 def test_the_base_comes_back_exactly_after_every_kind_of_adapter(changes, engine, model_of, tmp_path):
     if changes == {"bias": "all"}:
         engine = open_at(model_of("Qwen2"))  # has biases
-        engine.use(base_of(engine))
     before, requests = state(engine), requests_of(engine)
     expected, probe = completed(engine, requests), engine._probe(engine.base)
     for seed in (1, 2):
-        engine.use(tuned(save_adapter(engine.source.path, tmp_path / str(seed), seed=seed, **changes)))
-        assert completed(engine, requests) != expected
-        engine.use(base_of(engine))
+        adapter = tuned(save_adapter(engine.source.path, tmp_path / str(seed), seed=seed, **changes))
+        assert completed(engine, of_checkpoint(requests, adapter)) != expected
+        engine.clean_base()
     assert state(engine) == before
     assert torch.equal(engine._probe(engine.base), probe)
     assert completed(engine, requests) == expected
 
 
 def test_an_adapter_computes_in_the_dtype_of_the_engine_and_the_rotation_stays_in_float32(engine, tmp_path):
-    engine.use(tuned(save_adapter(engine.source.path, tmp_path)))
+    engine = open_at(engine.source.path, dtype="bfloat16")
+    use(engine, tuned(save_adapter(engine.source.path, tmp_path, use_dora=True)))
     assert {parameter.dtype for parameter in engine._active.parameters()} == {torch.bfloat16}
     assert {buffer.dtype for buffer in engine._active.buffers()} == {torch.float32}
+    plain = tuned(save_adapter(engine.source.path, tmp_path / "plain"))
+    use(engine, plain)
+    matrices = [matrix for pair in engine._adapters[plain].layers.values() for matrix in pair]
+    assert {matrix.dtype for matrix in matrices} == {torch.bfloat16}
 
 
 def test_an_adapter_that_changes_nothing_stops_the_run(engine, tmp_path):
     path = save_adapter(engine.source.path, tmp_path, init_lora_weights=True)  # B is zero
     with pytest.raises(EngineError, match="adapter checkpoint chat/1 does not change the logits of its base"):
-        engine.use(tuned(path))
-    engine.use(base_of(engine))
+        use(engine, tuned(path))
     assert completed(engine, requests_of(engine, ["Hi"]))
 
 
@@ -90,8 +95,8 @@ def test_a_weak_adapter_is_seen(engine, tmp_path):
     tensors = load_file(path / WEIGHTS)
     weak = {name: tensor * (0.02 if "lora_B" in name else 1) for name, tensor in tensors.items()}
     save_file(weak, path / WEIGHTS, metadata={"format": "pt"})
-    engine.use(tuned(path))
-    assert engine._active is engine._adapter.model
+    use(engine, tuned(path))
+    assert tuned(path) in engine._adapters
 
 
 def broken(kind, base, directory):
@@ -141,34 +146,55 @@ def test_an_adapter_that_does_not_fit_is_refused_by_name_and_the_base_is_not_hur
     with pytest.raises(
         EngineError, match=r"checkpoint chat/1: the adapter in .*\n.*trained on this very base"
     ):
-        engine.use(tuned(broken(kind, engine.source.path, tmp_path)))
-    engine.use(base_of(engine))
+        use(engine, tuned(broken(kind, engine.source.path, tmp_path)))
     assert state(engine) == before
-    engine.use(tuned(save_adapter(engine.source.path, tmp_path / "good")))
+    use(engine, tuned(save_adapter(engine.source.path, tmp_path / "good")))
 
 
 def test_a_checkpoint_without_weights_is_refused(engine, tmp_path):
     diverged = Checkpoint("chat", 2, "adapter", CheckpointStatus.DIVERGED, "step 3", None, None)
     with pytest.raises(EngineError, match="checkpoint chat/2 is diverged"):
-        engine.use(diverged)
+        use(engine, diverged)
     with pytest.raises(EngineError, match="checkpoint chat/1: the adapter in"):
-        engine.use(tuned(tmp_path / "nowhere"))
+        use(engine, tuned(tmp_path / "nowhere"))
     with pytest.raises(EngineError, match="checkpoint chat/1: the model in"):
-        engine.use(tuned(tmp_path / "nowhere", "full"))
+        use(engine, tuned(tmp_path / "nowhere", "full"))
 
 
 def test_a_full_checkpoint_stands_in_for_the_base(engine, tmp_path):
-    base = base_of(engine)
     requests = requests_of(engine)
     expected = completed(engine, requests)
     full = save_model(tmp_path / "full")
     tensors = load_file(full / "model.safetensors")
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 1.5
     save_file(tensors, full / "model.safetensors", metadata={"format": "pt"})
-    engine.use(tuned(full, "full"))
-    assert completed(engine, requests) != expected
-    engine.use(base)
+    assert completed(engine, of_checkpoint(requests, tuned(full, "full"))) != expected
     assert completed(engine, requests) == expected
     same = shutil.copytree(engine.source.path, tmp_path / "same")
     with pytest.raises(EngineError, match="full checkpoint chat/1 does not change the logits"):
-        engine.use(tuned(same, "full"))
+        use(engine, tuned(same, "full"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({}, True),
+        ({"r": 1}, True),
+        ({"target_modules": "all-linear", "use_rslora": True}, True),
+        ({"use_dora": True}, False),
+        ({"target_modules": ["q_proj", "lm_head"]}, False),
+        ({"rank_pattern": {"q_proj": 2}}, False),
+    ],
+    ids=str,
+)
+def test_an_adapter_beside_the_base_computes_what_peft_does(changes, beside, engine, tmp_path):
+    adapter = tuned(save_adapter(engine.source.path, tmp_path, **changes))
+    ids = engine.render("How many loaves?", None).token_ids
+    got = engine.logits(adapter, ids).float()
+    assert (adapter in engine._adapters) == beside
+    model = load_model(engine.source.path, dtype=engine.dtype, device="cpu")
+    peft_model = PeftModel.from_pretrained(model, tmp_path, autocast_adapter_dtype=False).eval()
+    with torch.inference_mode():
+        expected = peft_model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+    torch.testing.assert_close(got, expected, rtol=1e-4 if engine.dtype == torch.float32 else 0.1, atol=1e-3)
+    assert not torch.equal(got, engine.logits(base_of(engine), ids).float())

@@ -1,6 +1,7 @@
 """Under exact numerics a response has the same bytes whatever stands beside it."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
+from aftertune.engines import attention
 from aftertune.engines.batch import Batch
 from aftertune.engines.loading import load_model
+from aftertune.errors import EngineError
 from aftertune.study import Decoding
-from engine_models import ARCHITECTURES, GREEDY, SAMPLED, completed, open_at, requests_of, tuned
+from engine_models import (
+    PROMPTS,
+    base_of,
+    ARCHITECTURES,
+    GREEDY,
+    SAMPLED,
+    completed,
+    of_checkpoint,
+    open_at,
+    requests_of,
+    tuned,
+)
 
 
 @pytest.fixture
@@ -115,15 +129,89 @@ def test_an_adapter_is_exact_too_and_leaves_the_base_as_it_was(exact, model_of, 
         config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
         get_peft_model(model, config).save_pretrained(tmp_path)
     engine = open_at(path)
-    engine.use(tuned(tmp_path))
-    adapted, adapted_logits = completed(engine, requests), logits()
+    tuned_requests = of_checkpoint(requests, tuned(tmp_path))
+    adapted, adapted_logits = completed(engine, tuned_requests), logits()
     assert adapted != expected
     assert completed(engine, requests) == expected
     logits()
     few = open_at(path, batch_rows=3)
-    few.use(tuned(tmp_path))
-    assert completed(few, requests[::-1]) == adapted
+    assert completed(few, tuned_requests[::-1]) == adapted
     assert logits() == adapted_logits
+
+
+def adapters_of(path, directory, n, **changes):
+    """Adapters of one base, each with both matrices drawn at random."""
+    checkpoints = []
+    for seed in range(1, n + 1):
+        model = load_model(path, dtype=torch.bfloat16, device="cpu")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False}
+            get_peft_model(model, LoraConfig(**(settings | changes))).save_pretrained(directory / str(seed))
+        checkpoints.append(replace(tuned(directory / str(seed)), seed=seed))
+    return checkpoints
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_base_and_adapters_in_one_pass_or_each_alone(dtype, model_of, tmp_path, logits):
+    path = model_of()
+    engine = open_at(path, dtype=dtype, batch_rows=64)
+    base, *adapters = checkpoints = [base_of(engine), *adapters_of(path, tmp_path, 3)]
+    [dora] = adapters_of(path, tmp_path / "dora", 1, use_dora=True)
+    requests = [
+        replace(request, checkpoint=checkpoint, key=f"{index} {request.key}")
+        for index, checkpoint in enumerate([base, dora, *adapters])
+        for request in requests_of(engine, PROMPTS[:4], repeats=1)
+    ]
+    alone, alone_logits = {}, {}
+    for checkpoint in [*checkpoints, dora]:
+        alone |= completed(engine, [request for request in requests if request.checkpoint == checkpoint])
+        alone_logits |= logits()
+    assert len({completion.text for completion in alone.values()}) > len(alone) // 2
+    for seed, rows in ((1, 64), (2, 3)):
+        engine = open_at(path, dtype=dtype, batch_rows=rows)
+        shuffled = random.Random(seed).sample(requests, len(requests))
+        assert completed(engine, shuffled) == alone
+        assert logits() == alone_logits
+
+
+def test_beside_the_most_and_the_longest_that_the_context_holds(model_of, logits):
+    engine = open_at(model_of(), batch_rows=128)
+    requests = requests_of(engine, [f"Item {n}. " + "How many loaves? " * (n % 40) for n in range(100)])
+    some = requests[::23]
+    expected = {}
+    for request in some:
+        expected |= completed(engine, [request])
+    alone = logits()
+    together = completed(engine, requests)
+    assert {request.key: together[request.key] for request in some} == expected
+    both = logits()
+    assert {key: both[key] for key in alone} == alone
+
+
+def test_products_that_depend_on_their_neighbours_are_found_out(model_of, monkeypatch):
+    linear = torch.nn.functional.linear
+
+    def uneven(rows, weight, *bias):
+        out = linear(rows, weight, *bias)
+        return out * (1 + 2**-7) if len(rows) == 48 + 17 else out
+
+    monkeypatch.setattr(torch.nn.functional, "linear", uneven)
+    with pytest.raises(EngineError, match=r"exact cannot be promised here: a product of 65 rows"):
+        open_at(model_of()).base  # noqa: B018
+    assert open_at(model_of(), numerics="fast").base is not None
+
+
+def test_attention_that_depends_on_what_nobody_sees_is_found_out(model_of, monkeypatch):
+    monkeypatch.setattr(attention, "_KEYS_AT_ONCE", 1024)
+    bmm = torch.bmm
+
+    def uneven(first, second):
+        return bmm(first, second) * (1 + (second.shape[1] == 512) * 2**-7)
+
+    monkeypatch.setattr(torch, "bmm", uneven)
+    with pytest.raises(EngineError, match=r"exact cannot be promised here: attention of"):
+        open_at(model_of()).base  # noqa: B018
 
 
 def test_another_stream_or_root_seed_gives_other_texts(exact):

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from aftertune.data import load_conversations
-from aftertune.engines import open_engine
+from aftertune.engines import open_local_engine
 from aftertune.engines.loading import resolve_model
 from aftertune.errors import DataError
-from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.study import DataSpec, Study
 from aftertune.tuning import held_out
 from aftertune.tuning.encode import IGNORED, encode_all
@@ -61,9 +60,7 @@ def losses(out: Path) -> list[dict]:
 
 def reference(model: Path, study: dict) -> float:
     """By transformers' own loss, row by row, for the base."""
-    engine = open_engine(Study.model_validate(study), resolve_model(str(model), None))
-    base = Checkpoint("base", None, "base", CheckpointStatus.OK, "", str(model), "0")
-    engine.use(base)
+    engine = open_local_engine(Study.model_validate(study), resolve_model(str(model), None))
     _, held = hold_out(CHAT, 6, recipe="chat", root_seed=3)
     assert held is not None
     total, n = 0.0, 0

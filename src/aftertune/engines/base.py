@@ -13,11 +13,15 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's name for the file
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt: the chat template applied once, and the tokens that the model sees."""
+    """A rendered prompt: the chat template applied once, and the tokens that the model sees.
+
+    The first `n_shared` of them are the template's own, and every prompt with this system prompt has them.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     sha256: str
+    n_shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,49 @@
-"""The rows at work: they leave as they finish, and waiting requests take their places."""
+"""The rows at work: they leave as they finish, and waiting requests take their places.
 
-from collections.abc import Iterator
+A step reads one token of each row and, where places are free, the prompts of new rows with them. What all
+prompts of a template have before the user's words is read once a checkpoint; a prompt, once for all its
+requests that stand together.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 import torch
-from transformers.cache_utils import DynamicCache
 
 from aftertune import seeds
 from aftertune.engines.base import Prompt, Request
-from aftertune.engines.rows import RowCache, round_up
+from aftertune.engines.rows import Filled, Reading, RowCache, Span
 from aftertune.engines.sampling import greedy, sample
-from aftertune.records import Finish
+from aftertune.records import Checkpoint, Finish
+
+_PROMPT_TOKENS = 512  # of new rows in one step, beside at least one prompt: bounds what a step needs at once
+_PREFIXES_KEPT = 16
 
 
-class Steps(Protocol):
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens that a model reads at once, the checkpoint of each, and after which logits are asked for."""
+
+    token_ids: list[int]
+    checkpoints: list[Checkpoint]
+    reading: Reading
+    asked: list[int]
+
+
+class Model(Protocol):
     """What a batch asks of its engine."""
 
-    def prefill(self, prompt: Prompt) -> tuple[torch.Tensor, DynamicCache]:
-        """The logits after a prompt (1 × vocabulary), and its keys and values."""
+    @property
+    def device(self) -> str:
+        """Where the cache stands."""
         ...
 
-    def step(self, tokens: list[int], positions: list[int], cache: RowCache) -> torch.Tensor:
-        """Read one token a row; logits of rows × vocabulary."""
+    def read(self, step: Step) -> torch.Tensor:
+        """Logits of asked × vocabulary."""
         ...
 
 
@@ -49,63 +68,130 @@ class Row:
         return len(self.request.prompt.token_ids) + len(self.tokens) - 1
 
 
-class Batch:
-    """At most `size` rows, always the first of the `n_cached` rows of the cache."""
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One checkpoint's prompt, and all the requests that share its reading."""
 
-    def __init__(self, steps: Steps, *, size: int, n_cached: int, end_tokens: frozenset[int]):
-        self.steps = steps
+    checkpoint: Checkpoint
+    prompt: Prompt
+    requests: tuple[Request, ...]
+
+    @property
+    def prefix(self) -> tuple[Checkpoint, tuple[int, ...]]:
+        return self.checkpoint, self.prompt.token_ids[: self.prompt.n_shared]
+
+    @property
+    def own_tokens(self) -> tuple[int, ...]:
+        return self.prompt.token_ids[self.prompt.n_shared :]
+
+
+class Batch:
+    """At most `size` rows, always the first of the cache; no step has fewer than `fewest` tokens."""
+
+    def __init__(self, model: Model, *, size: int, fewest: int, end_tokens: frozenset[int]):
+        self.model = model
         self.size = size
-        self.n_cached = n_cached
+        self.fewest = fewest
         self.end_tokens = end_tokens
         self.rows: list[Row] = []
-        self.cache: RowCache | None = None
+        self.cache = RowCache(max(size, fewest) + 1)
+        self.spare = max(size, fewest)  # a row of the cache that is nobody's
+        self._ready: deque[tuple[Row, Filled]] = deque()  # begun, and waiting for a place
+        self._prefixes: dict[tuple[Checkpoint, tuple[int, ...]], Filled] = {}
 
-    def run(self, requests: list[Request]) -> Iterator[Row]:
+    def run(self, requests: Sequence[Request]) -> Iterator[Row]:
         """Complete all requests, in the order in which they end.
 
         Args:
-            requests: those with one prompt that stand together share its prefill.
+            requests: those of a checkpoint with one prompt that stand together share its reading.
         """
-        capacity = round_up(max(len(r.prompt.token_ids) + r.decoding.max_tokens for r in requests))
-        arrivals = self._arrivals(requests, capacity)
-        waiting = True
-        while self.rows or waiting:
-            while waiting and len(self.rows) < self.size:
-                arrival = next(arrivals, None)
-                waiting = arrival is not None
-                if arrival is not None and arrival.ended:
-                    yield arrival
-            if self.rows:
-                yield from self._advance()
+        questions = deque(
+            _Question(*shared, tuple(together))
+            for shared, together in groupby(requests, key=lambda r: (r.checkpoint, r.prompt))
+        )
+        while self.rows or self._ready or questions:
+            self._seat_ready()
+            new = self._next(questions)
+            yield from self._advance(new)
 
-    def _arrivals(self, requests: list[Request], capacity: int) -> Iterator[Row]:
-        """Draw each request's first token, and give it a row unless it ends there."""
-        for _, together in groupby(requests, key=lambda request: request.prompt.token_ids):
-            group = list(together)
-            logits, prompt_cache = self.steps.prefill(group[0].prompt)
-            for request in group:
-                row = Row(request, _uniforms(request))
-                self._append_tokens([row], logits)
-                if not row.ended:
-                    if self.cache is None:
-                        self.cache = RowCache(prompt_cache, n_rows=self.n_cached, capacity=capacity)
-                    self.cache.put(len(self.rows), prompt_cache)
-                    self.rows.append(row)
-                yield row
+    def _seat_ready(self) -> None:
+        while self._ready and len(self.rows) < self.size:
+            row, filled = self._ready.popleft()
+            self._make_room([row])
+            self.cache.put([len(self.rows)], filled)
+            self.rows.append(row)
 
-    def _advance(self) -> Iterator[Row]:
-        assert self.cache is not None
-        positions = [row.position for row in self.rows]
-        logits = self.steps.step([row.tokens[-1] for row in self.rows], positions, self.cache)
-        self._append_tokens(self.rows, logits)
-        for index in reversed(range(len(self.rows))):
-            row = self.rows[index]
-            if row.ended:
-                self._remove(index)
-                yield row
+    def _next(self, questions: deque[_Question]) -> list[_Question]:
+        """The questions that the next step begins, those of like length together."""
+        new: list[_Question] = []
+        n_tokens = 0
+        while questions and len(self.rows) + len(new) < self.size:
+            n_tokens += len(questions[0].own_tokens)
+            if new and n_tokens > _PROMPT_TOKENS:
+                break
+            new.append(questions.popleft())
+        return sorted(new, key=lambda question: len(question.own_tokens))
+
+    def _advance(self, new: Sequence[_Question]) -> Iterator[Row]:
+        # Few rows may not read alone; beside prompts they wait for the next step.
+        reading = self.rows if not new or len(self.rows) >= self.fewest else []
+        self._make_room(self.rows, *(len(question.prompt.token_ids) for question in new))
+        self._begin(new)
+        logits = self.model.read(self._step(reading, new))
+        begun = [[Row(request, _uniforms(request)) for request in question.requests] for question in new]
+        places = [*range(len(reading)), *(len(reading) + i for i, rows in enumerate(begun) for _ in rows)]
+        drawing = [*reading, *(row for rows in begun for row in rows)]
+        self._append_tokens(drawing, logits if places == list(range(len(logits))) else logits[places])
+        occupants: list[Row | None] = [*self.rows]
+        for question, rows in zip(new, begun, strict=True):
+            going = [row for row in rows if not row.ended]
+            occupants.append(going[0] if going else None)
+            if len(going) > 1:
+                filled = self.cache.copy_of(len(occupants) - 1, len(question.prompt.token_ids))
+                self._ready.extend((row, filled) for row in going[1:])
+        self._close_ranks(occupants)
+        yield from (row for row in drawing if row.ended)
+
+    def _make_room(self, rows: Sequence[Row], *lengths: int) -> None:
+        self.cache.make_room(max(*(row.position + 1 for row in (*self.rows, *rows)), *lengths, 1, 1))
+
+    def _begin(self, new: Sequence[_Question]) -> None:
+        """Give the new rows, which stand after the others, what they share with rows before them."""
+        sharing: dict[tuple[Checkpoint, tuple[int, ...]], list[int]] = {}
+        for row, question in enumerate(new, start=len(self.rows)):
+            if question.prompt.n_shared:
+                sharing.setdefault(question.prefix, []).append(row)
+        for prefix, rows in sharing.items():
+            if prefix not in self._prefixes:
+                if len(self._prefixes) >= _PREFIXES_KEPT:
+                    self._prefixes.pop(next(iter(self._prefixes)))
+                self._prefixes[prefix] = self._read_prefix(*prefix)
+            self.cache.put(rows, self._prefixes[prefix])
+
+    def _read_prefix(self, checkpoint: Checkpoint, token_ids: tuple[int, ...]) -> Filled:
+        layout = _Layout()
+        layout.add(checkpoint, self.spare, token_ids, start=0)
+        self.model.read(self._step_of(layout))
+        return self.cache.copy_of(self.spare, len(token_ids))
+
+    def _step(self, reading: Sequence[Row], new: Sequence[_Question]) -> Step:
+        layout = _Layout()
+        for index, row in enumerate(reading):
+            layout.add(row.request.checkpoint, index, row.tokens[-1:], start=row.position)
+        n_asked = len(reading)
+        if reading:
+            for index in range(len(reading), self.fewest):
+                layout.add(reading[0].request.checkpoint, index, [0], start=0)
+        for index, question in enumerate(new, start=len(self.rows)):
+            layout.add(question.checkpoint, index, question.own_tokens, start=question.prompt.n_shared)
+        layout.asked = layout.asked[:n_asked] + layout.asked[len(layout.asked) - len(new) :]
+        return self._step_of(layout)
+
+    def _step_of(self, layout: "_Layout") -> Step:
+        return layout.step(self.cache, spare=self.spare, fewest=self.fewest, device=self.model.device)
 
     def _append_tokens(self, rows: list[Row], logits: torch.Tensor) -> None:
-        finite = torch.isfinite(logits).all(dim=-1).tolist()
+        finite = torch.isfinite(logits.amax(dim=-1)).tolist()  # of NaN and infinity the largest is no number
         tokens = torch.empty(len(rows), dtype=torch.long)
         kinds: dict[tuple[float, float], list[int]] = {}
         for index, row in enumerate(rows):
@@ -129,14 +215,48 @@ class Batch:
             elif len(row.tokens) == row.request.decoding.max_tokens:
                 row.finish = Finish.LENGTH
 
-    def _remove(self, index: int) -> None:
-        # The last row takes the free place, so the rows stay dense and a step computes no empty one.
-        assert self.cache is not None
-        last = len(self.rows) - 1
-        if index != last:
-            self.cache.move(last, index, self.rows[last].position)
-            self.rows[index] = self.rows[last]
-        self.rows.pop()
+    def _close_ranks(self, occupants: Sequence[Row | None]) -> None:
+        """The last rows take the places of those that ended, so a step computes no empty one."""
+        live = [index for index, row in enumerate(occupants) if row is not None and not row.ended]
+        n = len(live)
+        free = sorted(set(range(n)).difference(live))
+        last = [index for index in live if index >= n]
+        self.cache.move(last, free)
+        into = dict(zip(free, last, strict=True))
+        kept = (occupants[into.get(index, index)] for index in range(n))
+        self.rows = [row for row in kept if row is not None]
+
+
+class _Layout:
+    """A step's tokens, as they are put side by side."""
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+        self.checkpoints: list[Checkpoint] = []
+        self.rows: list[int] = []
+        self.positions: list[int] = []
+        self.spans: list[Span] = []
+        self.asked: list[int] = []
+
+    def add(self, checkpoint: Checkpoint, row: int, token_ids: Sequence[int], *, start: int) -> None:
+        """A row's tokens, the first at position `start`; logits are asked for after the last."""
+        self.spans.append(Span(row, len(self.token_ids), len(token_ids)))
+        self._append(checkpoint, row, token_ids, start)
+        self.asked.append(len(self.token_ids) - 1)
+
+    def step(self, cache: RowCache, *, spare: int, fewest: int, device: str) -> Step:
+        """The step, with so many tokens of nobody that it has `fewest`."""
+        missing = max(0, fewest - len(self.token_ids))
+        for _ in range(missing):
+            self._append(self.checkpoints[0], spare, [0], 0)
+        reading = Reading.of(cache, self.rows, self.positions, self.spans, device)
+        return Step(self.token_ids, self.checkpoints, reading, self.asked)
+
+    def _append(self, checkpoint: Checkpoint, row: int, token_ids: Sequence[int], start: int) -> None:
+        self.token_ids += token_ids
+        self.checkpoints += [checkpoint] * len(token_ids)
+        self.rows += [row] * len(token_ids)
+        self.positions += range(start, start + len(token_ids))
 
 
 def _uniforms(request: Request) -> np.ndarray | None:

@@ -216,10 +216,22 @@ def pick_device(asked: str) -> str:
 
 
 def pick_dtype(asked: str, device: str) -> torch.dtype:
-    """What was asked for, else bfloat16 wherever it can be computed (on CPU always: exactness needs it)."""
+    """What was asked for, else bfloat16 where the processor computes in it, else what it is fast in.
+
+    A processor without bfloat16 products of its own emulates them: 39 tokens/s where float32 gave 200.
+    """
     if asked != "auto":
         return getattr(torch, asked)
-    return torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16."""
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 def _check_directory(path: Path) -> None:

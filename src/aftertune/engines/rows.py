@@ -1,84 +1,186 @@
-"""The key-value cache of a batch whose rows come and go: dense rows, each with its own length."""
+"""The keys and values of rows that come and go, and what of them the tokens of one step read."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-LENGTH_STEP = 32  # visible cache lengths are multiples of this; under `exact` any other length changes bytes
+LENGTH_STEP = 32  # lengths in attention are multiples of this: some others change bytes
 
-
-class _RowLayer(CacheLayerMixin):
-    """One layer's keys and values: rows × key heads × capacity × size."""
-
-    is_sliding = False
-
-    def __init__(self, owner: "RowCache", keys: torch.Tensor, values: torch.Tensor):
-        super().__init__()
-        self.owner = owner
-        self.keys: torch.Tensor = keys  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.values: torch.Tensor = values  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the rows are made with the cache."""
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object):
-        """Write one token a row at that row's position; give back what the rows may see."""
-        owner = self.owner
-        self.keys[owner.index, :, owner.positions] = key_states[:, :, 0]
-        self.values[owner.index, :, owner.positions] = value_states[:, :, 0]
-        n = len(owner.index)
-        return self.keys[:n, :, : owner.visible], self.values[:n, :, : owner.visible]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.owner.visible, 0
-
-    def get_seq_length(self) -> int:
-        return self.owner.visible
-
-    def get_max_length(self) -> int:
-        return self.keys.shape[2]
+Filled = list[
+    tuple[torch.Tensor, torch.Tensor]
+]  # a row's keys and values by layer, key heads × tokens × size
 
 
-class RowCache(Cache):
-    """A cache for `n_rows` rows of at most `capacity` tokens, filled from prefilled prompts."""
+class RowCache:
+    """Keys and values by layer, each rows × key heads × capacity × size; all rows see the whole capacity.
 
-    def __init__(self, template: DynamicCache, *, n_rows: int, capacity: int):
-        self.rows: list[_RowLayer] = []
-        for layer in _filled(template):
-            shape = (n_rows, layer.keys.shape[1], capacity)
-            keys = layer.keys.new_zeros(*shape, layer.keys.shape[3])
-            values = layer.values.new_zeros(*shape, layer.values.shape[3])
-            self.rows.append(_RowLayer(self, keys, values))
-        super().__init__(layers=list(self.rows))
-        self.positions = torch.zeros(0, dtype=torch.long)
-        self.index = torch.zeros(0, dtype=torch.long)
-        self.visible = LENGTH_STEP
+    The capacity follows the longest row in steps, since a product over a part of it would first be copied.
+    """
 
-    def aim(self, positions: torch.Tensor) -> None:
-        """Say where the next token of each row goes; the rows see up to the longest, in steps."""
-        self.positions = positions
-        self.index = torch.arange(len(positions), device=positions.device)
-        self.visible = round_up(int(positions.max()) + 1)
+    def __init__(self, n_rows: int):
+        self.n_rows = n_rows
+        self.capacity = LENGTH_STEP
+        self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def put(self, row: int, prompt: DynamicCache) -> None:
-        """Copy a prefilled prompt into a row."""
-        for mine, theirs in zip(self.rows, _filled(prompt), strict=True):
-            length = theirs.keys.shape[2]
-            mine.keys[row, :, :length] = theirs.keys[0]
-            mine.values[row, :, :length] = theirs.values[0]
+    @property
+    def n_layers(self) -> int:
+        """How many layers have written."""
+        return len(self.layers)
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` tokens of one row onto another."""
-        for layer in self.rows:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
+    @torch.inference_mode()
+    def make_room(self, length: int) -> None:
+        """Let rows have `length` tokens; what is longer than the capacity that this gives is lost."""
+        wanted = round_up(length)
+        if self.capacity // 2 < wanted <= self.capacity:
+            return
+        kept = min(wanted, self.capacity)
+        for index, pair in enumerate(self.layers):
+            resized = tuple(t.new_zeros(*t.shape[:2], wanted, t.shape[3]) for t in pair)
+            for new, old in zip(resized, pair, strict=True):
+                new[:, :, :kept] = old[:, :, :kept]
+            self.layers[index] = (resized[0], resized[1])
+        self.capacity = wanted
+
+    def write(
+        self,
+        layer: int,
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set tokens of a layer (tokens × key heads × size) at their rows and positions; the layer's all."""
+        while len(self.layers) <= layer:
+            shape = (self.n_rows, keys.shape[1], self.capacity)
+            new = keys.new_zeros(*shape, keys.shape[2]), values.new_zeros(*shape, values.shape[2])
+            self.layers.append(new)
+        mine = self.layers[layer]
+        mine[0][rows, :, positions] = keys
+        mine[1][rows, :, positions] = values
+        return mine
+
+    @torch.inference_mode()
+    def copy_of(self, row: int, length: int) -> Filled:
+        """The first `length` tokens of a row."""
+        return [
+            (keys[row, :, :length].clone(), values[row, :, :length].clone()) for keys, values in self.layers
+        ]
+
+    @torch.inference_mode()
+    def put(self, rows: Sequence[int], filled: Filled) -> None:
+        """Begin rows with tokens that were read before."""
+        index = torch.tensor(rows, device=filled[0][0].device)
+        length = filled[0][0].shape[1]
+        for mine, (keys, values) in zip(self.layers, filled, strict=True):
+            mine[0][index, :, :length] = keys
+            mine[1][index, :, :length] = values
+
+    @torch.inference_mode()
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy rows onto others."""
+        if not sources:
+            return
+        for keys, values in self.layers:
+            source, target = (torch.tensor(rows, device=keys.device) for rows in (sources, targets))
+            keys[target] = keys[source]
+            values[target] = values[source]
 
 
-def _filled(cache: DynamicCache) -> list[Any]:
-    # transformers types the layers of a cache as if they could be empty or hold no keys.
-    return cache.layers
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Neighbouring rows of which one step reads the same number of tokens, padding included.
+
+    Attributes:
+        first: the first row, of `n_rows`.
+        n_tokens: of each row.
+        tokens: which of the step's tokens they are, row by row; a row's last stands for its padding.
+        real: which of `tokens` are no padding.
+        hidden: rows × 1 × tokens × capacity, True where a token does not see a key.
+    """
+
+    first: int
+    n_rows: int
+    n_tokens: int
+    tokens: torch.Tensor
+    real: torch.Tensor | slice
+    hidden: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the tokens of one step write and see: each has a row and a position in the cache."""
+
+    cache: RowCache
+    rows: torch.Tensor
+    positions: torch.Tensor
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(
+        cls,
+        cache: RowCache,
+        rows: Sequence[int],
+        positions: Sequence[int],
+        spans: Sequence["Span"],
+        device: str,
+    ) -> Self:
+        """Lay out a step.
+
+        Args:
+            cache: with room for all positions.
+            rows: the row of each token.
+            positions: of each token in its row.
+            spans: rows and their tokens; spans that read equally many and stand side by side become one part.
+            device: of the cache.
+        """
+        places = torch.tensor(positions, device=device)
+        keys = torch.arange(cache.capacity, device=device)
+        parts: list[Part] = []
+        start = 0
+        while start < len(spans):
+            end = start + 1
+            while end < len(spans) and spans[end].follows(spans[end - 1]):
+                end += 1
+            parts.append(_part(spans[start:end], places, keys))
+            start = end
+        return cls(cache, torch.tensor(rows, device=device), places, tuple(parts))
+
+    def write(
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set the step's keys and values of a layer, tokens × key heads × size; what the rows see."""
+        return self.cache.write(layer, self.rows, self.positions, keys, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One row's tokens in a step: `n` from `start` on, the row being `row`."""
+
+    row: int
+    start: int
+    n: int
+
+    @property
+    def padded(self) -> int:
+        """How many tokens attention reads: one, or a multiple of LENGTH_STEP."""
+        return 1 if self.n == 1 else round_up(self.n)
+
+    def follows(self, other: "Span") -> bool:
+        """Whether both can stand in one part."""
+        return self.row == other.row + 1 and self.padded == other.padded
+
+
+def _part(spans: Sequence[Span], positions: torch.Tensor, keys: torch.Tensor) -> Part:
+    n = spans[0].padded
+    steps = torch.arange(n)
+    starts, ns = (torch.tensor([getattr(s, name) for s in spans])[:, None] for name in ("start", "n"))
+    tokens = (starts + torch.minimum(steps, ns - 1)).flatten().to(positions.device)
+    real = slice(None) if n == 1 else (steps < ns).flatten().nonzero()[:, 0].to(positions.device)
+    hidden = keys[None, :] > positions[tokens][:, None]
+    hidden = hidden.view(len(spans), 1, n, len(keys))
+    return Part(spans[0].row, len(spans), n, tokens, real, hidden)
 
 
 def round_up(length: int) -> int:

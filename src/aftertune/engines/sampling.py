@@ -29,14 +29,18 @@ def sample(logits: torch.Tensor, *, temperature: float, top_p: float, uniforms: 
     if top_p < 1:
         probabilities = _nucleus(probabilities, top_p)
     rows, size = probabilities.shape
-    padded = torch.nn.functional.pad(probabilities, (0, -size % _BLOCK))
-    blocks = padded.view(rows, -1, _BLOCK).to(torch.float64)
-    ends = blocks.sum(dim=-1).cumsum(dim=-1)
+    if size % _BLOCK:
+        probabilities = torch.nn.functional.pad(probabilities, (0, -size % _BLOCK))
+    blocks = probabilities.view(rows, -1, _BLOCK)
+    sums = blocks.sum(dim=-1).to(torch.float64)
+    ends = sums.cumsum(dim=-1)
     aim = uniforms.to(torch.float64)[:, None] * ends[:, -1:]
     block = torch.searchsorted(ends, aim, right=True).clamp_(max=ends.shape[1] - 1)
-    chosen = torch.take_along_dim(blocks, block[:, :, None], dim=1)[:, 0]
-    before = torch.take_along_dim(ends, block, dim=1) - chosen.sum(dim=-1, keepdim=True)
-    within = torch.searchsorted(chosen.cumsum(dim=-1), aim - before, right=True).clamp_(max=_BLOCK - 1)
+    chosen = torch.take_along_dim(blocks, block[:, :, None], dim=1)[:, 0].to(torch.float64)
+    # The block was summed in float32: its share of the way, not its length, is looked for within it.
+    share = (aim - torch.take_along_dim(ends - sums, block, dim=1)) / torch.take_along_dim(sums, block, dim=1)
+    inside = chosen.cumsum(dim=-1)
+    within = torch.searchsorted(inside, share * inside[:, -1:], right=True).clamp_(max=_BLOCK - 1)
     token = (block * _BLOCK + within)[:, 0].clamp_(max=size - 1)  # not into the padding
     return _nearest_possible(token, probabilities)
 

@@ -1,29 +1,30 @@
 """The transformers engine: its own decoding loop over a transformers model, for the base and its adapters.
 
-Rows leave the batch as they finish and new ones take their place; a prompt is prefilled once for all its
-requests that stand together; each row draws from its own named stream. Under `exact` numerics (DESIGN
-section 3) a response has the same bytes whatever stands beside it: every prompt is prefilled alone, a step
-has so many rows that no product is a small one, the rows see cache lengths in steps, attention is plain
-matrix products in bfloat16, and adapters are never merged.
+The tokens of a step, of whatever rows and checkpoints, go through the model side by side as one long row;
+only attention and the adapters' matrices know whose they are. Each row draws from its own named stream.
+Under `exact` numerics (DESIGN section 3) a response has the same bytes whatever stands beside it: no step has
+few tokens, the lengths in attention grow in steps, attention is plain matrix products, adapters are never
+merged, and that a row of a product does not depend on its neighbours is checked when a model is opened.
 """
 
 import hashlib
 import importlib.metadata
-import inspect
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+import logging
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
 
 from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
-from aftertune.engines.batch import Batch, Row
+from aftertune.engines.batch import Batch, Row, Step
+from aftertune.engines.exact import check_attention, check_rows, fewest_rows
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
@@ -33,24 +34,28 @@ from aftertune.engines.loading import (
     pick_dtype,
     render_chat,
 )
-from aftertune.engines.rows import LENGTH_STEP, RowCache
+from aftertune.engines.lora import RANK_STEP, Lora, Share, Shares, plain_config, read_lora
+from aftertune.engines.rows import LENGTH_STEP
 from aftertune.errors import EngineError, ModelError
 from aftertune.records import Checkpoint, Finish, ResponseStatus
 from aftertune.study import TransformersSpec
 
-LOOP_REVISION = 3  # raise it when a change of this loop, its attention or its sampling changes bytes
-# torch 2.13 on CPU computes a bfloat16 product of at most 16³ multiplications (rows × inputs × outputs), or
-# of a single row, in kernels of its own, which add in another order (docs/log.md, 2026-11-21).
-_SMALL_PRODUCT = 16**3
+log = logging.getLogger(__name__)
+
+LOOP_REVISION = 4  # raise it when a change of this loop, its attention or its sampling changes bytes
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _PROBE = "Say in one sentence what you do."
+_TWO_WORDS = ("Yes", "no")  # prompts with nothing in common, which show what the template adds
+_FEWEST_SHARED = 8  # tokens; reading fewer again costs less than looking after them
+_ADAPTERS_HELD = 8  # that no row of a step uses
+_NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
 class TransformersEngine:
-    """Completes requests with one base model and, in turn, its adapters or full checkpoints."""
+    """Completes requests of one base model, its adapters and its full checkpoints."""
 
     def __init__(self, source: ModelSource, spec: TransformersSpec, *, numerics: str | None = None):
-        """Choose device, dtype and attention; the base is loaded at its first use.
+        """Choose device, dtype and numerics; the base is loaded at its first use.
 
         Args:
             source: where the base model stands.
@@ -69,12 +74,13 @@ class TransformersEngine:
             self._promise_exact()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
-        self.attention = "sdpa" if self.numerics == "fast" and self.device == "cuda" else MATMUL_ATTENTION
         self.tokenizer = load_tokenizer(source.path)
+        self._batch_rows = spec.batch_rows
+        self._shares = Shares()
+        self._adapters: dict[Checkpoint, Lora] = {}  # held beside the base
+        self._alone: Checkpoint | None = None  # a checkpoint that cannot stand beside the base, and is active
         self._active: Any = None
-        self._taken: Checkpoint | None = None  # whose model is active
-        self._fewest_rows = 1
-        self._adapter: AttachedAdapter | None = None
+        self._attached: AttachedAdapter | None = None
 
     def _promise_exact(self) -> None:
         if self.device != "cpu":
@@ -82,20 +88,23 @@ class TransformersEngine:
                 f"numerics: exact was asked for on {self.device}, where it is not promised",
                 "write `numerics: fast`, or `engine: {device: cpu}`",
             )
-        if self.dtype != torch.bfloat16:
+        if self.dtype not in (torch.bfloat16, torch.float32):
             raise EngineError(
-                f"numerics: exact needs bfloat16, got {self.dtype}: products change with their neighbours",
-                "write `engine: {dtype: bfloat16}`, or `numerics: fast`",
+                f"numerics: exact needs bfloat16 or float32, got {self.dtype}",
+                "leave out `engine: {dtype: …}`, or write `numerics: fast`",
             )
 
     @cached_property
     def base(self) -> PreTrainedModel:
         """The base model, loaded at its first use, with or without an adapter beside its weights."""
-        return self._load(self.source.path)
+        base = self._load(self.source.path)
+        if self.numerics == "exact":
+            self._check_exact(base)
+        return base
 
     def clean_base(self) -> PreTrainedModel:
         """The base model without any adapter: tuning trains on this very object."""
-        self._detach()
+        self._leave_alone()
         return self.base
 
     @property
@@ -107,7 +116,7 @@ class TransformersEngine:
             "loop_revision": LOOP_REVISION,
             "numerics": self.numerics,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.attention,
+            "attention": MATMUL_ATTENTION,
             "threads": torch.get_num_threads(),
             "processor": _processor(self.device),
             **{
@@ -119,61 +128,85 @@ class TransformersEngine:
             identity["batch_rows"] = self.spec.batch_rows
         return identity
 
+    @property
+    def reproducibility(self) -> dict[str, Any]:
+        """What is promised of the responses' bytes, and what happened that bears on it."""
+        if self.numerics == "exact":
+            promise = (
+                "the same bytes for any batch, order, workers, neighbours and interruption, "
+                "with these versions, threads and kind of processor"
+            )
+            return {"promise": promise, "checked": "products of the model's shapes, when it was opened"}
+        promise = (
+            "none: bytes may change with what stands beside a row; the draws are still those of its stream"
+        )
+        return {"promise": promise, "batch_rows_used": self._batch_rows}
+
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
+        text, token_ids = self._rendered(prompt, system_prompt)
+        n_shared = 0
+        for own, *others in zip(token_ids[:-1], *self._template_tokens(system_prompt), strict=False):
+            if any(other != own for other in others):
+                break
+            n_shared += 1
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        return Prompt(text, token_ids, sha256, n_shared if n_shared >= _FEWEST_SHARED else 0)
+
+    def _rendered(self, prompt: str, system_prompt: str | None) -> tuple[str, tuple[int, ...]]:
         messages = [{"role": "user", "content": prompt}]
         if system_prompt is not None:
             messages.insert(0, {"role": "system", "content": system_prompt})
         text = render_chat(self.tokenizer, messages, add_generation_prompt=True)
-        token_ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return Prompt(text, token_ids, hashlib.sha256(text.encode()).hexdigest())
+        return text, tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _use(self, checkpoint: Checkpoint) -> None:
-        """Take on the base, an adapter (beside the base's weights, never merged) or a full checkpoint.
-
-        Raises:
-            EngineError: the checkpoint has no weights, does not fit the base, or does not change its logits.
-        """
-        if checkpoint == self._taken:
-            return
-        if checkpoint.path is None:
-            raise EngineError(
-                f"checkpoint {checkpoint.label} is {checkpoint.status.value}", "train it again first"
-            )
-        self._detach()
-        if checkpoint.kind == "base":
-            self._take(self.base, checkpoint)
-            return
-        path, before = Path(checkpoint.path), self._probe(self.base)
-        try:
-            model = self._load(path) if checkpoint.kind == "full" else self._attach(path)
-        except (EngineError, ModelError) as error:
-            raise EngineError(f"checkpoint {checkpoint.label}: {error.what}", error.remedy) from error
-        if torch.equal(before, self._probe(model)):
-            raise EngineError(
-                f"the {checkpoint.kind} checkpoint {checkpoint.label} does not change the logits of its base",
-                f"look at {path}: was it trained, and on this base?",
-            )
-        self._take(model, checkpoint)
+    @cache  # noqa: B019 (an engine lives as long as its run)
+    def _template_tokens(self, system_prompt: str | None) -> list[tuple[int, ...]]:
+        return [self._rendered(word, system_prompt)[1] for word in _TWO_WORDS]
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete requests; those with one prompt that stand together share its prefill.
+        """Complete requests; neighbours with one checkpoint and prompt share its reading.
 
-        A row whose logits are not finite is a failed response; the others go on.
+        The base and its LoRA adapters go through the model together, other checkpoints one after another. A
+        row whose logits are not finite is a failed response; the others go on.
 
         Raises:
-            EngineError: a prompt and its max_tokens do not fit the model's context, or a checkpoint has no
-                weights, does not fit the base, or does not change its logits.
+            EngineError: a prompt and its max_tokens do not fit the model's context, a checkpoint has no
+                weights, does not fit the base or does not change its logits, or the memory is too small.
         """
         pending = list(requests)
         for request in pending:
             self._check_length(request)
-        for checkpoint, mine in groupby(pending, key=lambda request: request.checkpoint):
-            self._use(checkpoint)
-            n_cached = max(self.spec.batch_rows, self._fewest_rows)
-            batch = Batch(self, size=self.spec.batch_rows, n_cached=n_cached, end_tokens=self.end_tokens)
-            for row in batch.run(list(mine)):
-                yield self._completion(row)
+        while pending:
+            done: set[str] = set()
+            try:
+                for alone, mine in groupby(pending, key=lambda request: self._alone_with(request.checkpoint)):
+                    for row in self._rows(alone, list(mine)):
+                        done.add(row.request.key)
+                        yield self._completion(row)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                self._use_less_memory(error)
+            pending = [request for request in pending if request.key not in done]
+
+    def _rows(self, alone: Checkpoint | None, requests: list[Request]) -> Iterator[Row]:
+        self._activate(alone)
+        batch = Batch(self, size=self._batch_rows, fewest=self._fewest, end_tokens=self.end_tokens)
+        with self._beside():
+            yield from batch.run(requests)
+
+    def _use_less_memory(self, error: Exception) -> None:
+        """Halve the rows once, where that may change bytes only as `fast` allows; else stop."""
+        is_memory = not isinstance(error, RuntimeError) or "allocate memory" in str(error)
+        if not is_memory and not isinstance(error, torch.OutOfMemoryError):
+            raise error
+        rows = self._batch_rows
+        if self.numerics == "exact" or rows < self.spec.batch_rows or rows < 4:
+            raise EngineError(
+                f"out of memory with {rows} batch rows: {str(error).splitlines()[0]}",
+                f"write `engine: {{batch_rows: {max(2, rows // 2)}}}` and run again; what is done is kept",
+            ) from error
+        self._batch_rows = rows // 2
+        log.warning("out of memory with %d batch rows; going on with %d", rows, self._batch_rows)
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
@@ -187,12 +220,6 @@ class TransformersEngine:
             )
         return frozenset([end] if isinstance(end, int) else end)
 
-    @cached_property
-    def _cache_word(self) -> str:
-        """What the model calls its cache: transformers 5.24 renames it, model by model."""
-        known = inspect.signature(self.base.forward).parameters
-        return "cache" if "cache" in known else "past_key_values"
-
     def _check_length(self, request: Request) -> None:
         n_prompt, max_tokens = len(request.prompt.token_ids), request.decoding.max_tokens
         longest = context_length(self.base.config)
@@ -203,38 +230,112 @@ class TransformersEngine:
                 "shorten the prompt or lower max_tokens",
             )
 
-    def _attach(self, path: Path) -> Any:
-        base = self.base
-        del self.base  # spoilt where the adapter does not fit
-        self._adapter = attach(base, path)
-        self.base = base
-        return self._adapter.model.eval()
+    # Checkpoints: beside the base, or alone.
 
-    def _detach(self) -> None:
-        self._active = self._taken = None
-        if self._adapter is not None:
-            unspoilt = self._adapter.detach()
-            self._adapter = None
+    def _alone_with(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The checkpoint where no other can be served with it, None where it stands beside the base."""
+        if checkpoint.path is None:
+            raise EngineError(
+                f"checkpoint {checkpoint.label} is {checkpoint.status.value}", "train it again first"
+            )
+        if checkpoint.kind == "base" or checkpoint in self._adapters:
+            return None
+        if checkpoint.kind == "full":
+            return checkpoint
+        with _named(checkpoint):
+            return None if plain_config(self.base, Path(checkpoint.path)) else checkpoint
+
+    def _activate(self, alone: Checkpoint | None) -> None:
+        """Let the model compute with a checkpoint that stands alone, or with the base for None."""
+        if alone is None:
+            self._leave_alone()
+            self._active = self.base
+        elif alone != self._alone:
+            self._leave_alone()
+            path, before = Path(str(alone.path)), self._probe(self.base)
+            with _named(alone):
+                model = self._load(path) if alone.kind == "full" else self._attach(path)
+            _refuse_same(before, self._probe(model), alone)
+            self._active, self._alone = model, alone
+
+    def _leave_alone(self) -> None:
+        self._active = self._alone = None
+        if self._attached is not None:
+            unspoilt = self._attached.detach()
+            self._attached = None
             if not unspoilt:
                 del self.base
 
-    def _take(self, model: Any, checkpoint: Checkpoint) -> None:
-        self._active, self._taken = model, checkpoint
-        if self.numerics == "exact":
-            config = self.base.config.get_text_config()
-            if any(getattr(config, name, None) for name in _EXPERTS):
-                raise EngineError(
-                    f"numerics: exact is not promised for {config.model_type}: the rows meet in its experts",
-                    "write `numerics: fast`",
-                )
-            sizes = [weight.numel() for weight in model.parameters() if weight.ndim == 2]
-            # The products of attention, for all heads of one row, over the shortest cache.
-            size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            sizes.append(config.num_attention_heads * size * LENGTH_STEP)
-            self._fewest_rows = max(2, _SMALL_PRODUCT // min(sizes) + 1)
+    def _attach(self, path: Path) -> Any:
+        base = self.base
+        del self.base  # spoilt where the adapter does not fit
+        self._attached = attach(base, path)
+        self.base = base
+        return self._attached.model.eval()
+
+    @contextmanager
+    def _beside(self) -> Generator[None]:
+        """Let the layers of the base heed the adapters beside it, unless a checkpoint stands alone."""
+        if self._alone is not None:
+            yield
+            return
+        with self._shares.on(self.base):
+            yield
+
+    def _adapter(self, checkpoint: Checkpoint) -> Lora:
+        if checkpoint not in self._adapters:
+            path, before = Path(str(checkpoint.path)), self._shares.now
+            with _named(checkpoint):
+                lora = read_lora(self.base, path)
+            try:
+                self._shares.now = []
+                plain = self._probe(self.base)
+                self._shares.now = [Share(lora)]
+                _refuse_same(plain, self._probe(self.base), checkpoint)
+            finally:
+                self._shares.now = before
+            self._adapters[checkpoint] = lora
+        return self._adapters[checkpoint]
+
+    def _shares_of(self, checkpoints: Sequence[Checkpoint]) -> list[Share]:
+        """Which of the tokens, given with their checkpoints, go through which adapter."""
+        tokens: dict[Checkpoint, list[int]] = {}
+        for index, checkpoint in enumerate(checkpoints):
+            if checkpoint.kind != "base":
+                tokens.setdefault(checkpoint, []).append(index)
+        for idle in [held for held in self._adapters if held not in tokens][_ADAPTERS_HELD:]:
+            del self._adapters[idle]
+        return [self._share(self._adapter(c), mine, of=len(checkpoints)) for c, mine in tokens.items()]
+
+    def _share(self, lora: Lora, tokens: list[int], *, of: int) -> Share:
+        if len(tokens) == of:
+            return Share(lora)
+        padding = [tokens[-1]] * max(0, self._fewest - len(tokens))
+        return Share(lora, torch.tensor(tokens + padding, device=self.device), len(tokens))
+
+    # Exactness.
+
+    @cached_property
+    def _fewest(self) -> int:
+        """The least number of tokens in a step."""
+        return _fewest_tokens(self.base) if self.numerics == "exact" else 1
+
+    def _check_exact(self, base: PreTrainedModel) -> None:
+        config = base.config.get_text_config()
+        if any(getattr(config, name, None) for name in _EXPERTS):
+            raise EngineError(
+                f"numerics: exact is not promised for {config.model_type}: the rows meet in its experts",
+                "write `numerics: fast`",
+            )
+        check_rows(base, _fewest_tokens(base))
+        check_attention(
+            config.num_attention_heads, config.num_key_value_heads, _head_size(config), self.dtype
+        )
+
+    # The model.
 
     def _load(self, path: Path) -> PreTrainedModel:
-        return load_model(path, dtype=self.dtype, device=self.device, attention=self.attention).eval()
+        return load_model(path, dtype=self.dtype, device=self.device, attention=MATMUL_ATTENTION).eval()
 
     @torch.inference_mode()
     def _probe(self, model: Any) -> torch.Tensor:
@@ -245,46 +346,37 @@ class TransformersEngine:
     @torch.inference_mode()
     def logits(self, checkpoint: Checkpoint, token_ids: Sequence[int]) -> torch.Tensor:
         """The logits after each token of one text, computed alone; tokens × vocabulary."""
-        self._use(checkpoint)
+        self._activate(self._alone_with(checkpoint))
         ids = torch.tensor([list(token_ids)], device=self.device)
-        return self._active(input_ids=ids, use_cache=False).logits[0]
+        with self._beside():
+            if self._alone is None:
+                self._shares.now = self._shares_of([checkpoint])
+            return self._active(input_ids=ids, use_cache=False).logits[0]
 
     @torch.inference_mode()
-    def prefill(self, prompt: Prompt) -> tuple[torch.Tensor, DynamicCache]:
-        """The logits after a prompt (1 × vocabulary) and its keys and values; always computed alone."""
-        ids = torch.tensor([prompt.token_ids], device=self.device)
-        n = ids.shape[1]
-        seen = torch.ones(n, n, dtype=torch.bool, device=self.device).tril()[None, None]
-        cache = DynamicCache()
-        # An index, not a count: a slice of one row would make torch copy the whole output matrix each time.
-        last = torch.tensor([n - 1], device=self.device)
-        out = self._active(
-            input_ids=ids,
-            attention_mask=seen,
-            **{self._cache_word: cache},
-            use_cache=True,
-            logits_to_keep=last,
-        )
-        return out.logits[:, -1], cache
-
-    @torch.inference_mode()
-    def step(self, tokens: list[int], positions: list[int], cache: RowCache) -> torch.Tensor:
-        """Read one token a row; logits of rows × vocabulary, for the rows given."""
-        n = len(tokens)
-        filler = max(0, self._fewest_rows - n)
-        ids = torch.tensor(tokens + [0] * filler, device=self.device)[:, None]
-        places = torch.tensor(positions + [0] * filler, device=self.device)
-        cache.aim(places)
-        seen = torch.arange(cache.visible, device=self.device)[None, :] <= places[:, None]
-        out = self._active(
-            input_ids=ids,
-            position_ids=places[:, None],
-            attention_mask=seen[:, None, None, :],
-            **{self._cache_word: cache},
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return out.logits[:n, -1]
+    def read(self, step: Step) -> torch.Tensor:
+        """Read the tokens of a step side by side; logits of asked × vocabulary."""
+        if self._alone is None:
+            self._shares.now = self._shares_of(step.checkpoints)
+        n_asked = len(step.asked)
+        filler = step.asked[-1:] * max(0, self._fewest - n_asked)
+        # Indices, not a count: a slice would make torch copy the whole output matrix each time.
+        asked = torch.tensor(step.asked + filler, device=self.device)
+        logits = self._active(
+            input_ids=torch.tensor([step.token_ids], device=self.device),
+            position_ids=step.reading.positions[None],
+            attention_mask=_NO_MASK.to(self.device),  # each row sees its own, see attention.py
+            reading=step.reading,
+            use_cache=False,
+            logits_to_keep=asked,
+        ).logits[0, :n_asked]
+        if step.reading.cache.n_layers != self.base.config.get_text_config().num_hidden_layers:
+            raise EngineError(
+                f"the architecture {self.base.config.model_type} does not attend through transformers' "
+                "attention interface",
+                "use the vllm engine",
+            )
+        return logits
 
     def _completion(self, row: Row) -> Completion:
         """The text of a row that ended; its end token is not counted."""
@@ -297,10 +389,49 @@ class TransformersEngine:
         return Completion(row.request.key, text, len(tokens), row.finish, status, reason)
 
 
+def _fewest_tokens(base: PreTrainedModel) -> int:
+    config = base.config.get_text_config()
+    shapes = [weight.shape for weight in base.parameters() if weight.ndim == 2]
+    sizes = [size for shape in shapes for size in (shape.numel(), RANK_STEP * min(shape))]
+    # The products of attention, for all heads of one row, over the shortest cache.
+    return fewest_rows([*sizes, config.num_attention_heads * _head_size(config) * LENGTH_STEP])
+
+
+def _head_size(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+@contextmanager
+def _named(checkpoint: Checkpoint) -> Generator[None]:
+    """Let an error say which checkpoint it is about."""
+    try:
+        yield
+    except (EngineError, ModelError) as error:
+        raise EngineError(f"checkpoint {checkpoint.label}: {error.what}", error.remedy) from error
+
+
+def _refuse_same(before: torch.Tensor, after: torch.Tensor, checkpoint: Checkpoint) -> None:
+    if torch.equal(before, after):
+        raise EngineError(
+            f"the {checkpoint.kind} checkpoint {checkpoint.label} does not change the logits of its base",
+            f"look at {checkpoint.path}: was it trained, and on this base?",
+        )
+
+
 def _processor(device: str) -> str:
     """What decides which kernels compute; libraries look beyond the capability that torch names."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     extras = [name for name in ("amx_bf16", "arm_bf16", "avx512_bf16") if found.get(name)]
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *extras])
+    return " ".join([*_maker(), torch.backends.cpu.get_cpu_capability(), *extras])
+
+
+def _maker() -> list[str]:
+    """The vendor and family of an x86 processor, by which MKL chooses its kernels; nothing elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return []
+    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
+    said = {name.strip(): value.strip() for name, _, value in lines}
+    return [said[name] for name in ("vendor_id", "cpu family") if name in said]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from aftertune.engines.loading import has_bfloat16
 from aftertune.errors import TuningError
 from aftertune.records import CheckpointStatus
 from aftertune.study import TuneRecipe
@@ -49,9 +50,7 @@ def training_dtype(device: str) -> torch.dtype:
     """The dtype to load a model in for training: bfloat16 where the processor has it, else float32."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if has_bfloat16() else torch.float32
 
 
 def train(

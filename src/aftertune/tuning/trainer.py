@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from aftertune.data import TuningData
+from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.loading import load_model
 from aftertune.engines.transformers import TransformersEngine
 from aftertune.errors import StoreError
@@ -95,7 +96,7 @@ class Trainer:
     def _in_training_dtype(self) -> PreTrainedModel:
         engine = self.engine
         dtype = training_dtype(engine.device)
-        return load_model(engine.source.path, dtype=dtype, device=engine.device, attention=engine.attention)
+        return load_model(engine.source.path, dtype=dtype, device=engine.device, attention=MATMUL_ATTENTION)
 
     def _examples(self, name: str, recipe: TuneRecipe, data: TuningData) -> tuple[Example, ...]:
         if name not in self._encoded:
