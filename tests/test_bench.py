@@ -27,7 +27,14 @@ DRAWN = {
     "peak_rss_bytes": 2 * 10**9,
     "load_before": 0.1,
 }
-SIZES = {"checkpoints": 6, "items": 100, "max_tokens": 96, "temperature": 0.7, "dtype": "float32"}
+SIZES = {
+    "checkpoints": 6,
+    "examples": 64,
+    "items": 100,
+    "max_tokens": 96,
+    "temperature": 0.7,
+    "dtype": "float32",
+}
 
 
 def drawn(contender: str, seconds: float, tokens: int, **more):

@@ -34,6 +34,7 @@ def main(work: Path) -> None:
         "checkpoints": [
             None if entry["kind"] == "base" else entry["path"] for entry in run.read_json(run.checkpoint_list)
         ],
+        "examples": next(iter(study.recipes.values())).n,
         "prompts": prompts,
     }
     (work / "material.json").write_text(json.dumps(found), encoding="utf-8")

@@ -22,9 +22,9 @@ it, and its times are too long."""
 
 
 DRAWING_INTRO = """{checkpoints} checkpoints (the packaged guarded model of 135 million parameters and LoRA
-adapters of rank 8 on it) × {items} prompts of the packaged tasks = {n_responses} responses of at most
-{max_tokens} tokens, temperature {temperature}, until the end token. Texts are drawn, so the contenders' numbers of
-tokens differ a little; end tokens count.
+adapters of rank 8 on it, trained on {examples} examples) × {items} prompts of the packaged tasks =
+{n_responses} responses of at most {max_tokens} tokens, temperature {temperature}, until the end token. Texts
+are drawn, so the contenders' numbers of tokens differ a little; end tokens count.
 
 - aftertune: its transformers engine, numerics exact, defaults.
 - transformers generate: a checkpoint after another, loaded with peft and not merged, prompts sorted by length

@@ -75,6 +75,7 @@ def decoding(bench: Bench) -> Iterator[tuple[Settings, Run]]:
     dtype = bench.material["dtype"]
     settings = {
         "checkpoints": bench.n_checkpoints,
+        "examples": bench.material["examples"],
         "items": bench.n_items,
         "max_tokens": bench.max_tokens,
         "temperature": TEMPERATURE,
