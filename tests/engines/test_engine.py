@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from aftertune.engines.batch import Batch
 from aftertune.engines.loading import context_length, load_model
 from aftertune.engines.transformers import TransformersEngine
 from aftertune.errors import EngineError, ModelError
@@ -112,7 +113,7 @@ def test_requests_of_one_prompt_share_a_prefill(model_of, monkeypatch):
     monkeypatch.setattr(TransformersEngine, "read", spy)
     requests = requests_of(engine, repeats=3)
     completed(engine, requests)
-    assert sum(n_read) == len(PROMPTS) + 1 < len(requests)  # and once what the template puts before them
+    assert sum(n_read) == len(PROMPTS) < len(requests)
 
 
 def test_what_the_template_puts_before_all_prompts_is_shared(model_of):
@@ -163,8 +164,8 @@ def test_an_architecture_without_attention_or_a_context_is_refused():
 
 
 def test_exact_numerics_are_promised_only_where_they_hold(model_of):
-    with pytest.raises(EngineError, match=r"needs bfloat16, got torch.float32.*\n.*numerics: fast"):
-        open_at(model_of(), dtype="float32")
+    with pytest.raises(EngineError, match=r"bfloat16 or float32, got torch.float16.*\n.*numerics: fast"):
+        open_at(model_of(), dtype="float16")
     engine = open_at(model_of(), numerics="fast", dtype="float32")
     assert engine.identity["numerics"] == "fast"
     with pytest.raises(ModelError, match="torch sees no GPU"):
@@ -255,3 +256,60 @@ def test_nothing_to_do_is_done_at_once(model_of):
     engine = open_at(model_of())
     assert completed(engine, []) == {}
     assert "base" not in vars(engine), "the model was loaded for nothing"
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    """Memory for so many rows only; the numbers of rows that were tried."""
+    tried = []
+
+    def limit(most, error):
+        start = Batch.run
+
+        def run(self, requests):
+            tried.append(self.size)
+            for n, row in enumerate(start(self, requests)):
+                yield row
+                if self.size > most and n == 2:
+                    raise error
+
+        monkeypatch.setattr(Batch, "run", run)
+        return tried
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["cuda", "cpu"],
+)
+def test_fast_goes_on_with_half_the_rows_once(error, model_of, scarce):
+    engine = open_at(model_of(), numerics="fast", batch_rows=8)
+    requests = requests_of(engine, PROMPTS[:4])
+    tried = scarce(4, error)
+    got = [completion.key for completion in engine.complete(requests)]
+    assert sorted(got) == sorted(request.key for request in requests), "a response was lost or drawn twice"
+    assert tried == [8, 4]
+    assert engine.reproducibility["batch_rows_used"] == 4
+    engine = open_at(model_of(), numerics="fast", batch_rows=8)
+    scarce(2, error)
+    with pytest.raises(EngineError, match=r"out of memory with 4 batch rows.*\n.*batch_rows: 2"):
+        completed(engine, requests)
+
+
+def test_exact_stops_where_memory_does_not_suffice(model_of, scarce):
+    engine = open_at(model_of(), batch_rows=8)
+    scarce(4, torch.OutOfMemoryError("no memory"))
+    with pytest.raises(EngineError, match=r"out of memory with 8 batch rows: no memory\n.*batch_rows: 4"):
+        completed(engine, requests_of(engine, PROMPTS[:4]))
+
+
+def test_another_fault_is_not_taken_for_a_lack_of_memory(model_of, scarce):
+    engine = open_at(model_of(), numerics="fast", batch_rows=8)
+    scarce(4, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        completed(engine, requests_of(engine, PROMPTS[:4]))

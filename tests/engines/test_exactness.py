@@ -16,11 +16,11 @@ from aftertune.engines.loading import load_model
 from aftertune.errors import EngineError
 from aftertune.study import Decoding
 from engine_models import (
-    PROMPTS,
-    base_of,
     ARCHITECTURES,
     GREEDY,
+    PROMPTS,
     SAMPLED,
+    base_of,
     completed,
     of_checkpoint,
     open_at,

@@ -94,6 +94,11 @@ class Engine(Protocol):
         """All of the engine that can change a response's bytes; part of every response key."""
         ...
 
+    @property
+    def reproducibility(self) -> dict[str, Any]:
+        """What is promised of the bytes of its responses, and what happened so far that bears on it."""
+        ...
+
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """The prompt as the model sees it."""
         ...

@@ -77,6 +77,7 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(source.path)
         self._batch_rows = spec.batch_rows
         self._shares = Shares()
+        self._is_plain: dict[Checkpoint, bool] = {}
         self._adapters: dict[Checkpoint, Lora] = {}  # held beside the base
         self._alone: Checkpoint | None = None  # a checkpoint that cannot stand beside the base, and is active
         self._active: Any = None
@@ -177,10 +178,13 @@ class TransformersEngine:
         pending = list(requests)
         for request in pending:
             self._check_length(request)
+        alone_with = {
+            checkpoint: self._alone_with(checkpoint) for checkpoint in {r.checkpoint for r in pending}
+        }
         while pending:
             done: set[str] = set()
             try:
-                for alone, mine in groupby(pending, key=lambda request: self._alone_with(request.checkpoint)):
+                for alone, mine in groupby(pending, key=lambda request: alone_with[request.checkpoint]):
                     for row in self._rows(alone, list(mine)):
                         done.add(row.request.key)
                         yield self._completion(row)
@@ -238,12 +242,15 @@ class TransformersEngine:
             raise EngineError(
                 f"checkpoint {checkpoint.label} is {checkpoint.status.value}", "train it again first"
             )
-        if checkpoint.kind == "base" or checkpoint in self._adapters:
+        if checkpoint.kind == "base":
             return None
         if checkpoint.kind == "full":
             return checkpoint
-        with _named(checkpoint):
-            return None if plain_config(self.base, Path(checkpoint.path)) else checkpoint
+        if checkpoint not in self._is_plain:
+            self._leave_alone()  # an adapter that is attached to the base hides its layers
+            with _named(checkpoint):
+                self._is_plain[checkpoint] = plain_config(self.base, Path(checkpoint.path)) is not None
+        return None if self._is_plain[checkpoint] else checkpoint
 
     def _activate(self, alone: Checkpoint | None) -> None:
         """Let the model compute with a checkpoint that stands alone, or with the base for None."""
@@ -343,12 +350,11 @@ class TransformersEngine:
         ids = torch.tensor([self.render(_PROBE, None).token_ids], device=self.device)
         return model(input_ids=ids, use_cache=False).logits
 
-    @torch.inference_mode()
     def logits(self, checkpoint: Checkpoint, token_ids: Sequence[int]) -> torch.Tensor:
         """The logits after each token of one text, computed alone; tokens × vocabulary."""
         self._activate(self._alone_with(checkpoint))
         ids = torch.tensor([list(token_ids)], device=self.device)
-        with self._beside():
+        with torch.inference_mode(), self._beside():
             if self._alone is None:
                 self._shares.now = self._shares_of([checkpoint])
             return self._active(input_ids=ids, use_cache=False).logits[0]

@@ -46,6 +46,7 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
     _refuse_dropped(missing.values())
     for n_drawn in draw_into(run.responses, engine, missing):
         progress("generate", n_done + n_drawn, len(keys))
+    run.update_manifest(reproducibility=engine.reproducibility)
     kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
     for checkpoint in checkpoints:
         if checkpoint.kind != "base" and checkpoint.seed not in kept[study.keep_checkpoints]:

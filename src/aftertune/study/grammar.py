@@ -295,7 +295,7 @@ class TransformersSpec(_Strict):
     """Our own loop on this machine; under `exact` nothing here changes a response, `threads` excepted."""
 
     name: Literal["transformers"] = "transformers"
-    batch_rows: int = Field(default=64, ge=2)
+    batch_rows: int = Field(default=128, ge=2)
     threads: int | None = Field(default=None, ge=1)  # default: what torch finds
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
