@@ -25,7 +25,7 @@ DRAWN = {
     "start_up_s": 5.0,
     "wall_s": 110.0,
     "peak_rss_bytes": 2 * 10**9,
-    "load_before": 0.1,
+    "others_share": 0.1,
 }
 SIZES = {
     "checkpoints": 6,
@@ -58,6 +58,7 @@ def test_decoding_is_the_median_of_its_runs_against_the_goals():
     runs += [{"contender": "vllm", "failed": "not run: there is no .venv-vllm/bin/python"}]
     text = page({"decoding": section(runs, **SIZES)})
     assert cells(text, "aftertune")[3] == "200.0 [100.0–300.0]"
+    assert cells(text, "aftertune")[-1] == "10%"
     assert cells(text, "transformers generate, batch 32")[3] == "1,000.0"
     assert cells(text, "vLLM on CPU")[1] == "not run: there is no .venv-vllm/bin/python"
     goal = "wall-clock against generate, models loaded"
@@ -138,6 +139,7 @@ def test_a_contender_draws_its_jobs(tiny_model: Path, tmp_path: Path, module: st
     run = measured(command, PYTHONPATH=path, OMP_NUM_THREADS="1")
     assert "failed" not in run, run["failed"]
     assert run["responses"] == 2 and 2 <= run["tokens"] <= 6
+    assert 0 <= run["others_share"] <= 1
     assert 0 < run["generation_s"] < run["wall_s"] and run["peak_rss_bytes"] > 50e6
 
 

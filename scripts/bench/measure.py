@@ -1,4 +1,4 @@
-"""Run a command in a process of its own: what it printed, what it took, and how busy the machine was."""
+"""Run a command in a process of its own: what it printed, what it took, and what others took meanwhile."""
 
 import importlib.metadata
 import json
@@ -19,14 +19,14 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 def measured(command: list[str], **environment: str) -> dict[str, Any]:
     """What came of a command: seconds, CPU seconds, peak memory, and the JSON object that it printed, if any.
 
+    `others_share` is the part of the machine's processor time that other processes used meanwhile, 0 to 1.
     A command that fails has `failed` with its last words.
     """
-    load_before = os.getloadavg()[0]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start = time.monotonic()
+        start, busy_before = time.monotonic(), _busy_s()
         process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **environment})
         _, status, usage = os.wait4(process.pid, 0)  # of this process and those it waited for, no others
-        wall_s = time.monotonic() - start
+        wall_s, busy_s = time.monotonic() - start, _busy_s() - busy_before
         process.returncode = os.waitstatus_to_exitcode(status)
         said, complaints = (_all_of(stream) for stream in (out, err))
     cpu_s = usage.ru_utime + usage.ru_stime
@@ -34,12 +34,18 @@ def measured(command: list[str], **environment: str) -> dict[str, Any]:
         "wall_s": round(wall_s, 2),
         "cpu_s": round(cpu_s, 2),
         "peak_rss_bytes": usage.ru_maxrss * 1024,
-        "load_before": round(load_before, 2),
+        "others_share": round(max(0.0, busy_s - cpu_s) / (wall_s * (os.cpu_count() or 1)), 3),
     }
     if process.returncode != 0:
         last = complaints.splitlines()[-1:] or ["no message"]
         return result | {"failed": f"exit status {process.returncode}: {last[0]}"}
     return result | _printed(said)
+
+
+def _busy_s() -> float:
+    """Seconds that all processors together have worked since the machine started, stolen ones included."""
+    user, nice, system, _, _, irq, softirq, stolen, *_ = Path("/proc/stat").read_text().split()[1:11]
+    return sum(map(int, (user, nice, system, irq, softirq, stolen))) / os.sysconf("SC_CLK_TCK")
 
 
 def _all_of(stream: IO[str]) -> str:

@@ -17,8 +17,8 @@ HEAD = """# Benchmarks
 number in it is typed. `--only`, `--repeats` and `--quick` are options of `python -m bench` (scripts/bench).
 Contenders are processes of their own and take turns; a number is the median of its runs, and where there are
 several, [lowest–highest]. Memory is the peak of the resident memory of the whole process, libraries included;
-GB are 10⁹ bytes. "Load" is the machine's load average before a run: far above 0, others were working beside
-it, and its times are too long."""
+GB are 10⁹ bytes. "Others" is the share of the machine's processor time that other processes used during the
+runs: far above 0, the times are too long."""
 
 
 DRAWING_INTRO = """{checkpoints} checkpoints (the packaged guarded model of 135 million parameters and LoRA
@@ -30,7 +30,7 @@ are drawn, so the contenders' numbers of tokens differ a little; end tokens coun
 - transformers generate: a checkpoint after another, loaded with peft and not merged, prompts sorted by length
   and padded left, sdpa attention, {dtype} (what is fast here), at the best of its batches, found below.
 - vLLM: its CPU build, bfloat16, all requests at once, adapters by request."""
-DRAWING = ["responses", "start-up s", "drawing s", "tokens", "tokens/s", "peak GB", "runs", "load"]
+DRAWING = ["responses", "start-up s", "drawing s", "tokens", "tokens/s", "peak GB", "runs", "others"]
 
 
 def page(results: dict[str, Any]) -> str:
@@ -85,7 +85,7 @@ def _drawing_cells(runs: Runs) -> list[str]:
         _spread(good, "tokens_per_s", 1),
         _spread(good, "peak_rss_bytes", 2, unit=GB),
         str(len(good)),
-        _spread(good, "load_before", 1),
+        _others(good),
     ]
 
 
@@ -168,11 +168,11 @@ def _growth(settings: dict[str, Any], runs: Runs) -> list[str]:
                 _spread(good, "generation_s", 1),
                 _spread(good, "tokens_per_s", 1),
                 _spread(good, "peak_rss_bytes", 2, unit=GB),
-                _spread(good, "load_before", 1),
+                _others(good),
             ]
             for size, good in points
         ]
-        parts.append(_table([title, "tokens drawn", "drawing s", "tokens/s", "peak GB", "load"], rows))
+        parts.append(_table([title, "tokens drawn", "drawing s", "tokens/s", "peak GB", "others"], rows))
         if len(points) > 1:
             verdicts.append([title, *_growth_verdict([good for _, good in points])])
     head = ["", "tokens drawn ×", "seconds ×", "seconds ÷ tokens", "fit of seconds", ""]
@@ -206,7 +206,7 @@ def _demo(_: dict[str, Any], runs: Runs) -> list[str]:
         ],
         *([f"— {name}", f"{seconds:.1f}", "", ""] for name, seconds in stages.items()),
         ["peak GB", _spread(good, "peak_rss_bytes", 2, unit=GB), "", ""],
-        ["load", _spread(good, "load_before", 1), "", ""],
+        ["others", _others(good), "", ""],
         ["runs", str(len(good)), "", ""],
     ]
     intro = "`aftertune demo` into a fresh folder, installed and its packaged model made; imports included."
@@ -229,7 +229,7 @@ def _tuning(_: dict[str, Any], runs: Runs) -> list[str]:
                     f"{found['tokens_per_processor_s']:.1f}",
                     f"{found['peak_bytes'] / GB:.2f}",
                     str(len(result["runs"][name])),
-                    f"{run['load_before']:.1f}",
+                    _others([run]),
                 ]
                 for name, found in result["medians"].items()
             ]
@@ -239,7 +239,7 @@ def _tuning(_: dict[str, Any], runs: Runs) -> list[str]:
             )
     if not rows:
         return [_failure(runs)]
-    head = ["", "dtype", "seconds", "tokens/s", "tokens per processor second", "peak GB", "runs", "load"]
+    head = ["", "dtype", "seconds", "tokens/s", "tokens per processor second", "peak GB", "runs", "others"]
     return [*parts, _table(head, rows)]
 
 
@@ -276,6 +276,10 @@ def _spread(runs: Runs, key: str, digits: int, *, unit: float = 1.0) -> str:
     values = [run[key] / unit for run in runs]
     middle = f"{median(values):,.{digits}f}"
     return middle if len(values) == 1 else f"{middle} [{min(values):,.{digits}f}–{max(values):,.{digits}f}]"
+
+
+def _others(runs: Runs) -> str:
+    return f"{median(run['others_share'] for run in runs):.0%}"
 
 
 def _kept(is_kept: bool) -> str:
