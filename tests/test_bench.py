@@ -136,7 +136,7 @@ def test_a_contender_draws_its_jobs(tiny_model: Path, tmp_path: Path, module: st
     file.write_text(json.dumps(jobs))
     path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "src")])
     command = [sys.executable, "-m", module, str(tiny_model), str(file), "--max-tokens", "3", *more]
-    run = measured(command, PYTHONPATH=path, OMP_NUM_THREADS="1")
+    run = measured(command, prints=True, PYTHONPATH=path, OMP_NUM_THREADS="1")
     assert "failed" not in run, run["failed"]
     assert run["responses"] == 2 and 2 <= run["tokens"] <= 6
     assert 0 <= run["others_share"] <= 1
@@ -146,7 +146,11 @@ def test_a_contender_draws_its_jobs(tiny_model: Path, tmp_path: Path, module: st
 def test_a_command_that_fails_is_said_with_its_last_words():
     run = measured([sys.executable, "-c", "raise SystemExit('no such model')"])
     assert run["failed"] == "exit status 1: no such model"
-    assert measured([sys.executable, "-c", "print('chat'); print('{\"tokens\": 3}')"])["tokens"] == 3
+    chat = [sys.executable, "-c", "print('chat'); print('{\"tokens\": 3}'); print('more')"]
+    assert measured(chat, prints=True)["tokens"] == 3
+    silent = [sys.executable, "-c", "print('chat')"]
+    assert measured(silent, prints=True)["failed"] == "it printed no JSON object"
+    assert "failed" not in measured(silent)
 
 
 def test_the_machine_is_described():

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
-def measured(command: list[str], **environment: str) -> dict[str, Any]:
+def measured(command: list[str], *, prints: bool = False, **environment: str) -> dict[str, Any]:
     """What came of a command: seconds, CPU seconds, peak memory, and the JSON object that it printed, if any.
 
     `others_share` is the part of the machine's processor time that other processes used meanwhile, 0 to 1.
-    A command that fails has `failed` with its last words.
+    A command that fails has `failed` with its last words, and so has one that should print JSON and does not.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start, busy_before = time.monotonic(), _busy_s()
@@ -39,7 +39,10 @@ def measured(command: list[str], **environment: str) -> dict[str, Any]:
     if process.returncode != 0:
         last = complaints.splitlines()[-1:] or ["no message"]
         return result | {"failed": f"exit status {process.returncode}: {last[0]}"}
-    return result | _printed(said)
+    printed = _printed(said)
+    if prints and not printed:
+        return result | {"failed": "it printed no JSON object"}
+    return result | printed
 
 
 def _busy_s() -> float:
@@ -54,8 +57,8 @@ def _all_of(stream: IO[str]) -> str:
 
 
 def _printed(said: str) -> dict[str, Any]:
-    """The JSON object that is all of the output or its last line; others chat before it."""
-    for text in (said, said.splitlines()[-1] if said else ""):
+    """The JSON object that is all of the output, or the last of its lines that is one: libraries chat too."""
+    for text in (said, *reversed(said.splitlines())):
         with suppress(ValueError):
             found = json.loads(text)
             if isinstance(found, dict):

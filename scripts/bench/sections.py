@@ -31,14 +31,14 @@ class Bench:
 
     @cached_property
     def material(self) -> dict[str, Any]:
-        made = self.python("-m", "bench.material", str(self.work))
+        made = self.python("-m", "bench.material", str(self.work), prints=False)
         if "failed" in made:
             raise SystemExit(f"no material to work on: {made['failed']}")
         return json.loads((self.work / "material.json").read_text(encoding="utf-8"))
 
-    def python(self, *arguments: str) -> Run:
+    def python(self, *arguments: str, prints: bool = True) -> Run:
         path = os.pathsep.join([str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
-        return measured([sys.executable, *arguments], PYTHONPATH=path)
+        return measured([sys.executable, *arguments], prints=prints, PYTHONPATH=path)
 
     def jobs(self, checkpoints: list[str | None], n_items: int) -> Path:
         """A file of every checkpoint with the first items, in this order."""
@@ -65,6 +65,7 @@ class Bench:
         command = [str(python), str(script), self.material["model"], str(jobs)]
         return measured(
             [*command, "--temperature", str(TEMPERATURE), "--max-tokens", str(self.max_tokens)],
+            prints=True,
             VLLM_CPU_KVCACHE_SPACE="2",
             VLLM_CPU_OMP_THREADS_BIND=f"0-{(os.cpu_count() or 1) - 1}",
             PYTHONPATH="",
@@ -121,7 +122,7 @@ def demo(bench: Bench) -> Iterator[tuple[Settings, Run]]:
     for _ in range(1 if bench.quick else bench.repeats):
         out = bench.work / "demo"
         shutil.rmtree(out, ignore_errors=True)
-        run = bench.python("-m", "aftertune", "demo", "--out", str(out))
+        run = bench.python("-m", "aftertune", "demo", "--out", str(out), prints=False)
         manifest = out / "manifest.json"
         stages = json.loads(manifest.read_text("utf-8"))["stages_s"] if manifest.is_file() else {}
         yield {}, run | {"stages_s": stages}
