@@ -29,7 +29,7 @@ are drawn, so the contenders' numbers of tokens differ a little; end tokens coun
 - aftertune: its transformers engine, numerics exact, defaults.
 - transformers generate: a checkpoint after another, loaded with peft and not merged, prompts sorted by length
   and padded left, sdpa attention, {dtype} (what is fast here), at the best of its batches, found below.
-- vLLM: its CPU build, bfloat16, all requests at once, adapters by request."""
+- vLLM: its CPU build, {dtype}, all requests at once, adapters by request."""
 DRAWING = ["responses", "start-up s", "drawing s", "tokens", "tokens/s", "peak GB", "runs", "others"]
 
 

@@ -63,6 +63,7 @@ class Bench:
             if not needed.is_file():
                 return {"failed": f"not run: there is no {needed.relative_to(ROOT)}"}
         command = [str(python), str(script), self.material["model"], str(jobs)]
+        command += ["--dtype", self.material["dtype"]]
         return measured(
             [*command, "--temperature", str(TEMPERATURE), "--max-tokens", str(self.max_tokens)],
             prints=True,
