@@ -98,7 +98,9 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
         models = (Columns,) if location[3:-1] == ["columns"] else (DataSpec,)
     elif location[0] == "recipes":
         recipe = content["recipes"][location[1]]
-        named = [kind for key, kind in (("command", CommandRecipe), ("served", ServedRecipe)) if key in recipe]
+        named = [
+            kind for key, kind in (("command", CommandRecipe), ("served", ServedRecipe)) if key in recipe
+        ]
         models = tuple(named[:1]) or (TuneRecipe, CommandRecipe, ServedRecipe)
     elif location[0] == "engine":
         models = (ENGINES[engine_name(content["engine"])],)

@@ -408,14 +408,18 @@ class Study(_Strict):
         served = {name: recipe for name, recipe in self.recipes.items() if isinstance(recipe, ServedRecipe)}
         if not isinstance(self.engine, OpenAISpec):
             for name in served:
-                raise ValueError(f"recipes.{name} is served: write the endpoint: `engine: {{name: openai, …}}`")
+                raise ValueError(
+                    f"recipes.{name} is served: write the endpoint: `engine: {{name: openai, …}}`"
+                )
             return
         if self.numerics == "exact":
             raise ValueError(
                 "numerics: exact cannot be promised by an endpoint: leave it out, or draw on this machine"
             )
         if self.revision is not None:
-            raise ValueError("revision is a commit of the hub's, and the model is an endpoint's: leave it out")
+            raise ValueError(
+                "revision is a commit of the hub's, and the model is an endpoint's: leave it out"
+            )
         for name in (name for name in self.recipes if name not in served):
             raise ValueError(
                 f"recipes.{name} tunes on this machine, and the engine is an endpoint: serve what was tuned "
