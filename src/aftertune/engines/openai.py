@@ -1,4 +1,4 @@
-"""Responses of models that an OpenAI-compatible endpoint serves: hosted fine-tunes, vLLM, llama.cpp and others.
+"""Responses of models that an OpenAI-compatible endpoint serves: hosted fine-tunes, vLLM, llama.cpp.
 
 The weights are out of sight: a checkpoint is known by the endpoint's address and by its name there. What the
 endpoint says of itself (the model that answered, its fingerprint, the tokens) is kept beside each response.
@@ -151,7 +151,8 @@ class OpenAIEngine:
     def summary(self, served: pl.DataFrame) -> dict[str, Any]:
         """For the manifest, what an endpoint said of the responses that it gave (rows of `Served`).
 
-        A model that is answered for by another name or fingerprint than before is warned of.
+        A model that is answered for by another name or fingerprint than before is warned of, and so is a name
+        that answers for several.
         """
         models: dict[str, Any] = {}
         total = Usage()
@@ -171,14 +172,26 @@ class OpenAIEngine:
             for what, values in said.items():
                 if len(values) > 1:
                     log.warning(
-                        "what answers as %s changed on the way (%s: %s): its responses may come of two models",
+                        "what answers as %s changed on the way (%s: %s): two models may have answered",
                         *(model, what, ", ".join(values)),
                     )
+        _warn_of_one_for_many(models)
         return {"weights": UNVERIFIED, "template": "the endpoint's", "models": models, **_counts(total)}
 
     def _usage(self, row: dict[str, Any]) -> Usage:
         usage = Usage.of(row["n_prompt_tokens"], row["n_tokens"], self.at.usd_per_million_tokens)
         return usage.asked(row["attempts"], failed=False)
+
+
+def _warn_of_one_for_many(models: dict[str, Any]) -> None:
+    """A server that has one model may answer for any name with it."""
+    asked: dict[str, list[str]] = {}
+    for model, said in models.items():
+        for name in said["served_by"]:
+            asked.setdefault(name, []).append(model)
+    for name, names in asked.items():
+        if len(names) > 1:
+            log.warning("%s are all answered by %s: are they different models?", ", ".join(names), name)
 
 
 def _counts(usage: Usage) -> dict[str, Any]:

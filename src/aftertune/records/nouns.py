@@ -126,8 +126,8 @@ class Checkpoint:
 class Response:
     """One independent draw for a checkpoint, item and decoding; `key` names all that decides its bytes.
 
-    `finish` is None where the status is `failed`; `reason` is empty where the status is `ok`. Counts of tokens
-    are None where an endpoint does not tell them.
+    `finish` is None where the status is `failed`; `reason` is empty where the status is `ok`. Counts of
+    tokens are None where an endpoint does not tell them.
     """
 
     key: str

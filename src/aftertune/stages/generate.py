@@ -78,7 +78,7 @@ def _draw(
     served = isinstance(engine, OpenAIEngine)
     sampled = next((draw for draw in missing.values() if draw.request.decoding.temperature > 0), None)
     if served and sampled is not None:
-        run.update_manifest(seed=engine.probe_seed(str(sampled.request.checkpoint.served)))
+        run.update_manifest(endpoint_seed=engine.probe_seed(str(sampled.request.checkpoint.served)))
     try:
         for n_drawn in draw_into(run.responses, engine, missing, served=run.served):
             on_drawn(n_drawn)
