@@ -208,7 +208,9 @@ def test_an_endpoint_that_dies_leaves_what_it_answered_and_nothing_else() -> Non
     server = Server(script)
     engine, got = engine_at(server, at_once=1), list[Completion]()
     try:
-        with pytest.raises(EngineError, match=rf"failed {FAULTS_IN_A_ROW} times in a row(.|\n)*is kept"):
+        with pytest.raises(
+            EngineError, match=rf"failed {FAULTS_IN_A_ROW} times in a row: .* 500: dying(.|\n)*is kept"
+        ):
             got.extend(engine.complete(requests_of(engine, 100)))
     finally:
         server.close()
@@ -221,6 +223,17 @@ def test_an_endpoint_that_is_gone_at_the_end_is_no_failed_response(serve) -> Non
     server.close()
     with pytest.raises(EngineError, match="left the last 3 requests unanswered: no connection"):
         list(engine.complete(requests_of(engine, 3)))
+
+
+def test_prompts_that_a_filter_refuses_are_no_sign_of_an_endpoint_that_is_down(serve) -> None:
+    body = json.dumps({"error": {"code": "content_filter", "message": "The prompt was filtered."}})
+    server = serve(Answer(body, 400))
+    engine = engine_at(server)
+    n = 2 * FAULTS_IN_A_ROW
+    got = list(engine.complete(requests_of(engine, n)))
+    assert len(server.asked) == n
+    assert {(one.status, one.served) for one in got} == {(FAILED, None)}
+    assert "The prompt was filtered." in got[0].reason
 
 
 def test_a_request_that_nobody_answers_fails_alone_where_others_are_answered() -> None:

@@ -19,6 +19,7 @@ from endpoint_server import Answer, Server, completion
 from stage_runs import rows, run
 
 pytest.importorskip("openai")
+KEY = "sk-test-0123456789"
 N_RESPONSES = 3 * 9 * (1 + 2)  # checkpoints × items × (greedy + two repeats)
 
 
@@ -30,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reply(_: int, asked: dict[str, Any]) -> Answer:
     """A text that the model, the prompt and the seed decide, as of a server that keeps to its seed."""
-    said = f"Sure! {asked['model']} {asked['seed'] if asked['temperature'] else ''}"
+    said = f"Sure! {KEY} {asked['model']} {asked['seed'] if asked['temperature'] else ''}"
     return Answer(json.dumps(json.loads(completion(said).body) | {"model": asked["model"]}))
 
 
@@ -55,11 +56,16 @@ def manifest(out: Path) -> dict[str, Any]:
     return RunDirectory(out).read_manifest()
 
 
-def test_from_check_to_report_without_a_model_on_this_machine(tmp_path: Path) -> None:
+def test_from_check_to_report_without_a_model_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
     server = Server(reply)
-    out = run(served_study(server.url), tmp_path / "run", stages=STAGES)
+    study = served_study(server.url)
+    study["engine"]["api_key_env"] = "MY_KEY"
+    out = run(study, tmp_path / "run", stages=STAGES)
     n_asked = len(server.asked)
-    run(served_study(server.url), out, stages=STAGES)
+    run(study, out, stages=STAGES)
     server.close()
     assert len(server.asked) == n_asked == N_RESPONSES + 3  # three to learn about the seed
     responses, served = rows(out, "responses"), rows(out, "served")
@@ -78,6 +84,8 @@ def test_from_check_to_report_without_a_model_on_this_machine(tmp_path: Path) ->
     observed = pl.read_parquet(out / "observations.parquet")
     assert observed.filter(pl.col("status") == "ok").height == N_RESPONSES
     assert "the weights were not seen" in (out / "report" / "index.html").read_text()
+    assert server.keys[0] == f"Bearer {KEY}"
+    assert KEY.encode() not in b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     (prompt,) = rows(out, "prompts").head(1)["text"]
     assert json.loads(prompt)[0]["role"] == "user"
 

@@ -25,6 +25,7 @@ _WAITING = 4  # questions in the queue for each that is asked at once, so that a
 _OPENAI_KEY = "OPENAI_API_KEY"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _SECRET_LENGTH = 8  # a shorter one, as "none" or "EMPTY" for a server of one's own, is no secret but a word
+_FILTERED = re.compile(r'"(content_filter|content_policy_violation)"')  # an error's code, at Azure and OpenAI
 _NAMES_SEED = re.compile(r"""["'`]seed["'`]""")
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ class Limits:
 class Fault(Exception):
     """No reply. `again`: asking again may help; `wait_s`: what the server asked for; `code`: of its answer.
 
-    `code` is None where nobody answered; `attempts` counts the tries, where they are over.
+    `code` is None where nobody answered; `attempts` counts the tries, where they are over. `filtered`: the
+    prompt was refused for what it says, by an endpoint that is well.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Fault(Exception):
     ):
         super().__init__(reason)
         self.reason, self.again, self.wait_s, self.code = reason, again, wait_s, code
-        self.attempts = 0
+        self.attempts, self.filtered = 0, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Client:
         self._key = at.key()
         self._stopped = threading.Event()
         self._faults = 0
+        self._last_reason = ""
         self._limit_name = "max_tokens"
         self._client: Any = None
 
@@ -206,14 +209,16 @@ class Client:
             EngineError: the endpoint failed many times in a row.
         """
         if self._faults >= FAULTS_IN_A_ROW:
+            often = f"failed {FAULTS_IN_A_ROW} times in a row"
             raise EngineError(
-                f"the endpoint at {self.at.host} failed {FAULTS_IN_A_ROW} times in a row",
+                f"the endpoint at {self.at.host} {often}: {self._last_reason}",
                 "what it answered before is kept; mend it, and run the same command again",
             )
         try:
             answer = self._tried(call)
-        except Fault:
-            self._faults += 1
+        except Fault as fault:
+            self._faults = 0 if fault.filtered else self._faults + 1
+            self._last_reason = fault.reason
             raise
         self._faults = 0
         return answer
@@ -270,6 +275,7 @@ class Client:
             elif error.status_code in (400, 422) and sends_seed and _NAMES_SEED.search(error.response.text):
                 fault.again, fault.wait_s = True, 0.0
                 self.sends_seed = False
+            fault.filtered = error.status_code == 400 and bool(_FILTERED.search(error.response.text))
             raise fault from error
         except (openai.OpenAIError, ValueError, UnicodeError) as error:
             raise Fault(f"the endpoint cannot be asked: {type(error).__name__}: {error}") from error
