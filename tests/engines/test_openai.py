@@ -207,10 +207,9 @@ def test_an_endpoint_that_dies_leaves_what_it_answered_and_nothing_else() -> Non
 
     server = Server(script)
     engine, got = engine_at(server, at_once=1), list[Completion]()
+    often = f"failed {FAULTS_IN_A_ROW} times in a row"
     try:
-        with pytest.raises(
-            EngineError, match=rf"failed {FAULTS_IN_A_ROW} times in a row: .* 500: dying(.|\n)*is kept"
-        ):
+        with pytest.raises(EngineError, match=rf"{often}: .* 500: dying(.|\n)*is kept"):
             got.extend(engine.complete(requests_of(engine, 100)))
     finally:
         server.close()

@@ -1,12 +1,14 @@
 """A study of models behind an endpoint, from check to report: also where the endpoint dies on the way."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from aftertune.commands.estimate import estimate_lines
 from aftertune.engines.endpoint import Limits
@@ -199,6 +201,15 @@ def test_check_wants_the_key_and_an_address(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_cannot_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         parse_study(served_study("http://localhost/v1", **changes), source="s", folder=Path("/"))
+
+
+def test_the_example_in_the_docs_is_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    page = (Path(__file__).parents[2] / "docs" / "served-models.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    _, cost = check(parse_study(yaml.safe_load(text), source="docs", folder=tmp_path))
+    assert cost.usd is not None
+    assert cost.n_checkpoints == 3
 
 
 def test_the_name_of_a_served_model_is_no_path(tmp_path: Path) -> None:
