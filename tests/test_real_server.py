@@ -1,4 +1,4 @@
-"""A study of models behind `transformers serve`, a real server, that is killed in the middle and comes back."""
+"""Models behind a real server, `transformers serve`, that is killed amid a study and comes back."""
 
 import importlib.util
 import os

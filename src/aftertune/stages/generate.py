@@ -156,6 +156,7 @@ def _refuse_dropped(missing: Iterable[Draw]) -> None:
     )
     for label, n_missing in dropped.items():
         raise StoreError(
-            f"checkpoint {label} was dropped (keep_checkpoints), and {n_missing} of its responses are missing",
+            f"checkpoint {label} was dropped (keep_checkpoints), "
+            f"and {n_missing} of its responses are missing",
             "write `keep_checkpoints: all` and run again: it is then trained anew",
         )
