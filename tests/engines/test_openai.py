@@ -307,6 +307,12 @@ def test_what_names_a_checkpoint_is_its_address_and_its_name() -> None:
     assert again == here
 
 
+def test_nothing_is_promised_of_an_endpoint(serve) -> None:
+    said = engine_at(serve(completion(""))).reproducibility
+    assert said["promise"].startswith("none: ")
+    assert said["weights"].startswith("unverified")
+
+
 def test_a_missing_key_is_an_error_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY")
     engine = OpenAIEngine(OpenAISpec(endpoint="https://far.example/v1", api_key_env="MY_KEY"))

@@ -97,6 +97,12 @@ class OpenAIEngine:
         """The endpoint; its software and its weights are its own affair."""
         return {"name": "openai", "endpoint": self.at.url, "numerics": "fast"}
 
+    @property
+    def reproducibility(self) -> dict[str, Any]:
+        """Nothing is promised of the responses' bytes; what was found of the seed stands in the manifest."""
+        promise = "none: weights, template and software are the endpoint's, and may change under one name"
+        return {"promise": promise, "weights": UNVERIFIED}
+
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """The messages as JSON; the endpoint puts them into its own template, which is not seen."""
         system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
