@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aftertune.engines import open_engine, open_local_engine
+from aftertune.engines import open_engine, open_local_engine, open_served_engine
 from aftertune.engines.loading import ModelSource
 from aftertune.records import Progress
 from aftertune.report import report
@@ -64,7 +64,9 @@ def run_stages(
             prepare(run, study_file)
         local = cache(lambda: open_local_engine(_study(run), _source(run)))
         # One engine for both where the study draws locally: its model is loaded once.
-        drawing = cache(lambda: open_engine(_study(run), _source(run), local=local))
+        drawing = cache(
+            lambda: open_served_engine(_study(run)) or open_engine(_study(run), _source(run), local=local)
+        )
         work: dict[str, Callable[[], object]] = {
             "tune": lambda: tune(run, open_engine=local, progress=progress),
             "generate": lambda: generate(run, open_engine=drawing, progress=progress),

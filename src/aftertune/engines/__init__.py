@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aftertune.study import OpenAISpec, TransformersSpec
+
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
     from aftertune.engines.loading import ModelSource
+    from aftertune.engines.openai import OpenAIEngine
     from aftertune.engines.transformers import TransformersEngine
     from aftertune.study import Study
 
-__all__ = ["open_engine", "open_local_engine"]
+__all__ = ["open_engine", "open_local_engine", "open_served_engine"]
 
 
 def open_engine(
@@ -29,4 +32,16 @@ def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEng
     """The engine on whose model a study tunes, and that gives the base's answers to tune on."""
     from aftertune.engines.transformers import TransformersEngine
 
+    assert isinstance(study.engine, TransformersSpec)  # the grammar lets nothing be tuned beside an endpoint
     return TransformersEngine(source, study.engine, numerics=study.numerics)
+
+
+def open_served_engine(study: "Study") -> "OpenAIEngine | None":
+    """The engine of a study that draws from an endpoint; None where it draws from weights.
+
+    Raises:
+        StudyError: the endpoint is no address.
+    """
+    from aftertune.engines.openai import OpenAIEngine
+
+    return OpenAIEngine(study.engine) if isinstance(study.engine, OpenAISpec) else None

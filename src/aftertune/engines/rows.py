@@ -46,7 +46,7 @@ class RowCache:
     def layer(
         self, index: int, keys: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The keys and values of a layer, made for tokens like these (tokens × key heads × size) if need be."""
+        """A layer's keys and values, made at first for tokens like these (tokens × key heads × size)."""
         while len(self.layers) <= index:
             shape = (self.n_rows, keys.shape[1], self.capacity)
             new = keys.new_zeros(*shape, keys.shape[2]), values.new_zeros(*shape, values.shape[2])

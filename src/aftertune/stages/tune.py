@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aftertune.data import TuningData, load_conversations
+from aftertune.engines.openai import served_checkpoints
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
-from aftertune.study import CommandRecipe, Study, TuneRecipe
+from aftertune.study import CommandRecipe, OpenAISpec, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
 from aftertune.tuning.command import command_files, run_command
@@ -61,6 +62,12 @@ def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], 
         AftertuneError: the data or a recipe cannot be trained on. A failed or diverged training is a status.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    if isinstance(study.engine, OpenAISpec):
+        served = served_checkpoints(study, study.engine)
+        _warn_of_twins(served)
+        run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in served])
+        run.held_out.unlink(missing_ok=True)  # of an earlier version of the study
+        return
     model = run.read_manifest()["model"]
     base = Checkpoint("base", None, "base", CheckpointStatus.OK, "", model["path"], model["sha256"])
     run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -164,6 +171,7 @@ def _trainings(
             content |= {"data": data.sha256, "trainer": trainer_identity(open_engine())}
             n_steps = _count_steps(recipe, len(data.conversations))
         else:
+            assert isinstance(recipe, CommandRecipe)  # one that is served stands beside an endpoint alone
             content |= {"files": command_files(recipe.command, _study_folder(run))}
         for seed in study.seed_list:
             key = content_key({**content, "seed": seed, "root_seed": study.root_seed})
