@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aftertune.study import TransformersSpec, VllmSpec
+
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
     from aftertune.engines.loading import ModelSource
@@ -22,6 +24,10 @@ def open_engine(
         source: where its base model stands.
         local: gives the engine that tunes, which is the one that draws where the study names transformers.
     """
+    if isinstance(study.engine, VllmSpec):
+        from aftertune.engines.vllm import VllmEngine
+
+        return VllmEngine(source, study.engine, numerics=study.numerics)
     return local()
 
 
@@ -29,4 +35,7 @@ def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEng
     """The engine on whose model a study tunes, and that gives the base's answers to tune on."""
     from aftertune.engines.transformers import TransformersEngine
 
-    return TransformersEngine(source, study.engine, numerics=study.numerics)
+    if isinstance(study.engine, TransformersSpec):
+        return TransformersEngine(source, study.engine, numerics=study.numerics)
+    # `numerics` speaks of the engine that draws; tuning gets the best that its device can do.
+    return TransformersEngine(source, TransformersSpec(dtype=study.engine.dtype))

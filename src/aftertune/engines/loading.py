@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from aftertune.engines.attention import MATMUL_ATTENTION
+from aftertune.engines.base import Prompt
 from aftertune.errors import ModelError
 from aftertune.sources import cache_directory
 from aftertune.store import hash_files
@@ -204,6 +205,16 @@ def render_chat(
             f"the chat template refuses the roles {roles}: {error}", "leave out what it does not know"
         ) from error
     return str(text)
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None) -> Prompt:
+    """Apply the chat template once; the tokenizer adds no second BOS."""
+    messages = [{"role": "user", "content": prompt}]
+    if system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": system_prompt})
+    text = render_chat(tokenizer, messages, add_generation_prompt=True)
+    token_ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return Prompt(text, token_ids, hashlib.sha256(text.encode()).hexdigest())
 
 
 def pick_device(asked: str) -> str:

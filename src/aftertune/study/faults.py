@@ -18,6 +18,7 @@ from aftertune.study.grammar import (
     TransformersSpec,
     TuneRecipe,
     Variation,
+    VllmSpec,
     is_tag,
 )
 
@@ -48,8 +49,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "decodings": Decoding,
     "variations": Variation,
     "analysis": AnalysisSpec,
-    "engine": TransformersSpec,
 }
+_ENGINES: dict[str, type[BaseModel]] = {"transformers": TransformersSpec, "vllm": VllmSpec}
 
 
 def fault(error: Any, content: dict[str, Any]) -> str:
@@ -64,6 +65,8 @@ def fault(error: Any, content: dict[str, Any]) -> str:
     kind, got = error["type"], error["input"]
     if kind == "extra_forbidden":
         return f"{where}: unknown key; {nearest(location[-1], _known_keys(location, content))}"
+    if kind == "union_tag_invalid":  # engines alone are told apart by a name
+        return f"{where}.name: no engine {_shown(got['name'])}; {nearest(got['name'], _ENGINES)}"
     if kind == "missing":
         return f"{where}: missing; write this key"
     if kind == "value_error":  # one of our own sentences, which names the value
@@ -100,6 +103,8 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
         models = (CommandRecipe,) if is_command else (TuneRecipe, CommandRecipe)
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:
         models = (Primary,)
+    elif location[0] == "engine":
+        models = (_ENGINES[content["engine"].get("name", "transformers")],)
     else:
         models = (_TABLES[location[0]],)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

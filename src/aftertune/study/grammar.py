@@ -301,6 +301,29 @@ class TransformersSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class VllmSpec(_Strict):
+    """vLLM, in this process's machine: its own kernels draw, our loop still tunes.
+
+    What vLLM must know of the adapters (how many, of which rank) is read from them.
+    """
+
+    name: Literal["vllm"]
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)  # tokens of prompt and response; default: the model's
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
+
+
+def _engine_kind(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return f"<{name}>" if isinstance(name, str) else "<transformers>"
+
+
+Engine_ = Annotated[
+    Annotated[TransformersSpec, Tag("<transformers>")] | Annotated[VllmSpec, Tag("<vllm>")],
+    Discriminator(_engine_kind),
+]
+
+
 class AnalysisSpec(_Strict):
     """What was fixed before the run."""
 
@@ -326,7 +349,7 @@ class Study(_Strict):
     judges: tuple[JudgeSpec, ...] = Field(strict=False, min_length=1)
     variations: tuple[Variation, ...] = Field(default=(), strict=False)
     analysis: AnalysisSpec = AnalysisSpec()
-    engine: TransformersSpec = TransformersSpec()
+    engine: Engine_ = TransformersSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
 
     @field_validator("tasks", "judges", mode="before")
