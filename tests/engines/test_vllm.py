@@ -1,4 +1,4 @@
-"""The vLLM engine where vLLM is not installed: what it refuses, what it asks vLLM for, what it makes of answers.
+"""The vLLM engine without vLLM: what it refuses, what it asks for, what it makes of the answers.
 
 test_vllm_run.py runs the real one (`make test-vllm`); here a double stands in its place.
 """
@@ -178,7 +178,9 @@ def test_exact_numerics_are_vllms_to_promise(
     if invariant == "1":
         assert opened(tiny_model, numerics="exact").numerics == "exact"
     else:
-        with pytest.raises(EngineError, match="without its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"):
+        with pytest.raises(
+            EngineError, match=r"without its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"
+        ):
             opened(tiny_model, numerics="exact")
 
 
@@ -260,7 +262,7 @@ def test_nothing_that_ended_is_lost_where_vllm_dies(tiny_model: Path, double):
     stand_in = double(dies_at=2)
     engine = opened(tiny_model)
     done = []
-    with pytest.raises(EngineError, match="vLLM died.*\n.*run again"):
+    with pytest.raises(EngineError, match=r"vLLM died.*\n.*run again"):
         for completion in engine.complete([request_of(engine, base_of(engine), item) for item in "abcd"]):
             done.append(completion)
     assert len(done) == 2
@@ -318,7 +320,7 @@ def test_full_checkpoints_run_one_after_another(tiny_model: Path, double, tmp_pa
 def test_a_prompt_must_fit_and_a_checkpoint_have_weights(tiny_model: Path, double):
     stand_in = double()
     engine = opened(tiny_model, max_model_len=16)
-    with pytest.raises(EngineError, match="max_tokens 5 need .* positions; there are 16"):
+    with pytest.raises(EngineError, match=r"max_tokens 5 need .* positions; there are 16"):
         list(engine.complete([request_of(engine, base_of(engine))]))
     engine = opened(tiny_model)
     gone = Checkpoint("chat", 1, "adapter", CheckpointStatus.DIVERGED, "loss", None, "0" * 64)

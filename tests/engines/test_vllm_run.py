@@ -1,7 +1,7 @@
 """The demo's study, made small, through the real vLLM, beside the transformers engine (`make test-vllm`).
 
-vLLM's kernels are not ours, so greedy texts part where two tokens are close; what is asserted is what must hold
-anyhow. `VLLM_TEST_REPORT` names a file for the measured numbers.
+vLLM's kernels are not ours, so greedy texts part where two tokens are close; what is asserted is what must
+hold anyhow. `VLLM_TEST_REPORT` names a file for the measured numbers.
 """
 
 import importlib.util
