@@ -5,7 +5,7 @@ It knows nothing of aftertune and runs in vLLM's venv (`make test-vllm` makes it
     VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=0-1 \\
         .venv-vllm/bin/python scripts/bench_vllm_contender.py MODEL JOBS.json
 
-JOBS.json is a list of {"checkpoint": directory of a LoRA adapter or null, "prompt_token_ids": […], "seed": 1}.
+JOBS.json is a list of {"checkpoint": directory of an adapter or null, "prompt_token_ids": […], "seed": 1}.
 Prints JSON: seconds of start-up and generation, tokens (end tokens counted), tokens a second over the whole
 generation and over the middle half of its time, and the peak of its processes' resident memory in bytes.
 """

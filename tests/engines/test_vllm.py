@@ -179,7 +179,7 @@ def test_exact_numerics_are_vllms_to_promise(
         assert opened(tiny_model, numerics="exact").numerics == "exact"
     else:
         with pytest.raises(
-            EngineError, match=r"without its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"
+            EngineError, match=r"its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"
         ):
             opened(tiny_model, numerics="exact")
 
