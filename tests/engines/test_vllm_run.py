@@ -45,10 +45,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     content |= {"seeds": 2, "engine": {"name": "vllm", "max_model_len": 512, "gpu_memory_utilization": 0.3}}
     content["recipes"]["chat"]["n"] = 16
     content["recipes"]["chat-self"] |= {"n": 8, "self_max_tokens": 16}
-    for task, n in zip(content["tasks"], (6, 3, 3), strict=True):
+    for task, n in zip(content["tasks"], (4, 2, 2), strict=True):
         task["n"] = n
-    content["decodings"]["greedy"]["max_tokens"] = 24
-    content["decodings"]["sampled"] |= {"max_tokens": 24, "repeats": {"default": 1, "base": 2}}
+    content["decodings"]["greedy"]["max_tokens"] = 16
+    content["decodings"]["sampled"] |= {"max_tokens": 16, "repeats": {"default": 1, "base": 2}}
     folder = tmp_path_factory.mktemp("demo")
     (folder / "demo.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     page = run_study(folder / "demo.yaml", folder / "run")
