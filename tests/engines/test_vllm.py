@@ -106,7 +106,7 @@ def double(monkeypatch: pytest.MonkeyPatch):
 
 def opened(path: Path, *, numerics: str | None = None, **spec) -> VllmEngine:
     source = ModelSource("tiny", path, model_sha256(path), "made in a test", "none")
-    return VllmEngine(source, VllmSpec(name="vllm", **spec), numerics=numerics)
+    return VllmEngine(source, VllmSpec(**spec), numerics=numerics)
 
 
 def adapter(folder: Path, *, seed: int = 1, **config) -> Checkpoint:
@@ -136,14 +136,14 @@ def test_a_study_names_its_engine():
     study = parse_study(
         {**STUDY, "engine": {"name": "vllm", "max_model_len": 512}}, source="s", folder=Path()
     )
-    assert study.engine == VllmSpec(name="vllm", max_model_len=512)
+    assert study.engine == VllmSpec(max_model_len=512)
     assert Study.model_validate_json(study.model_dump_json(by_alias=True)) == study
 
 
 @pytest.mark.parametrize(
     ("engine", "words"),
     [
-        ({"name": "vlm"}, r"engine\.name: no engine \"vlm\"; did you mean 'vllm'"),
+        ({"name": "vlm"}, "engine: no engine is called 'vlm'; did you mean 'vllm'"),
         (
             {"name": "vllm", "max_model_length": 5},
             r"max_model_length: unknown key; did you mean 'max_model_len'",
@@ -178,9 +178,7 @@ def test_exact_numerics_are_vllms_to_promise(
     if invariant == "1":
         assert opened(tiny_model, numerics="exact").numerics == "exact"
     else:
-        with pytest.raises(
-            EngineError, match=r"its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"
-        ):
+        with pytest.raises(EngineError, match=r"its batch-invariant mode.*\n.*VLLM_BATCH_INVARIANT=1"):
             opened(tiny_model, numerics="exact")
 
 
@@ -207,7 +205,7 @@ def test_the_study_decides_which_engine_draws_and_another_tunes(tiny_model: Path
     study = parse_study({**content, "numerics": "fast"}, source="s", folder=Path())
     source = ModelSource("tiny", tiny_model, "0" * 64, "", "")
     assert isinstance(open_engine(study, source, local=pytest.fail), VllmEngine)
-    study = study.model_copy(update={"engine": VllmSpec(name="vllm")})
+    study = study.model_copy(update={"engine": VllmSpec()})
     assert open_local_engine(study, source).numerics == "exact"
 
 

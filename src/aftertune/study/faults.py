@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from aftertune.errors import nearest
 from aftertune.records.analysis import Primary
 from aftertune.study.grammar import (
+    ENGINES,
     AnalysisSpec,
     Columns,
     CommandRecipe,
@@ -15,10 +16,9 @@ from aftertune.study.grammar import (
     Decoding,
     Study,
     TaskSpec,
-    TransformersSpec,
     TuneRecipe,
     Variation,
-    VllmSpec,
+    engine_name,
     is_tag,
 )
 
@@ -50,7 +50,6 @@ _TABLES: dict[str, type[BaseModel]] = {
     "variations": Variation,
     "analysis": AnalysisSpec,
 }
-_ENGINES: dict[str, type[BaseModel]] = {"transformers": TransformersSpec, "vllm": VllmSpec}
 
 
 def fault(error: Any, content: dict[str, Any]) -> str:
@@ -65,8 +64,6 @@ def fault(error: Any, content: dict[str, Any]) -> str:
     kind, got = error["type"], error["input"]
     if kind == "extra_forbidden":
         return f"{where}: unknown key; {nearest(location[-1], _known_keys(location, content))}"
-    if kind == "union_tag_invalid":  # engines alone are told apart by a name
-        return f"{where}.name: no engine {_shown(got['name'])}; {nearest(got['name'], _ENGINES)}"
     if kind == "missing":
         return f"{where}: missing; write this key"
     if kind == "value_error":  # one of our own sentences, which names the value
@@ -104,7 +101,7 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:
         models = (Primary,)
     elif location[0] == "engine":
-        models = (_ENGINES[content["engine"].get("name", "transformers")],)
+        models = (ENGINES[engine_name(content["engine"])],)
     else:
         models = (_TABLES[location[0]],)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -307,20 +307,24 @@ class VllmSpec(_Strict):
     What vLLM must know of the adapters (how many, of which rank) is read from them.
     """
 
-    name: Literal["vllm"]
+    name: Literal["vllm"] = "vllm"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: int | None = Field(default=None, ge=1)  # of prompt and response; default: the model's
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
 
 
-def _engine_kind(value: Any) -> str:
+ENGINES: dict[str, type[_Strict]] = {"transformers": TransformersSpec, "vllm": VllmSpec}
+
+
+def engine_name(value: Any) -> str:
+    """Which engine a study's `engine` is; the first of them where it does not say."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return f"<{name}>" if isinstance(name, str) else "<transformers>"
+    return name if isinstance(name, str) and name in ENGINES else "transformers"
 
 
-Engine_ = Annotated[
+_Engine = Annotated[
     Annotated[TransformersSpec, Tag("<transformers>")] | Annotated[VllmSpec, Tag("<vllm>")],
-    Discriminator(_engine_kind),
+    Discriminator(lambda value: f"<{engine_name(value)}>"),
 ]
 
 
@@ -349,7 +353,7 @@ class Study(_Strict):
     judges: tuple[JudgeSpec, ...] = Field(strict=False, min_length=1)
     variations: tuple[Variation, ...] = Field(default=(), strict=False)
     analysis: AnalysisSpec = AnalysisSpec()
-    engine: Engine_ = TransformersSpec()
+    engine: _Engine = TransformersSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
 
     @field_validator("tasks", "judges", mode="before")
@@ -358,6 +362,14 @@ class Study(_Strict):
         if not isinstance(value, list | tuple):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _known_engine(cls, value: Any) -> Any:
+        name = value.get("name", "transformers") if isinstance(value, dict) else "transformers"
+        if name not in list(ENGINES):
+            raise ValueError(f"no engine is called {name!r}; {nearest(str(name), ENGINES)}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
