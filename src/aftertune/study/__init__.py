@@ -20,6 +20,7 @@ from aftertune.study.grammar import (
     TuneRecipe,
     Variation,
     Vary,
+    VllmSpec,
 )
 from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
 
@@ -40,6 +41,7 @@ __all__ = [
     "TuneRecipe",
     "Variation",
     "Vary",
+    "VllmSpec",
     "analysis_spec",
     "parse_study",
     "read_study",

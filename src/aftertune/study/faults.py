@@ -106,6 +106,8 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
         models = (ENGINES[engine_name(content["engine"])],)
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:
         models = (Primary,)
+    elif location[0] == "engine":
+        models = (ENGINES[engine_name(content["engine"])],)
     else:
         models = (_TABLES[location[0]],)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -327,7 +327,23 @@ class OpenAISpec(_Strict):
     usd_per_million_tokens: _Prices = None  # of all models alike; write those of the dearest
 
 
-ENGINES: dict[str, type[_Strict]] = {"transformers": TransformersSpec, "openai": OpenAISpec}
+class VllmSpec(_Strict):
+    """vLLM, in this process's machine: its own kernels draw, our loop still tunes.
+
+    What vLLM must know of the adapters (how many, of which rank) is read from them.
+    """
+
+    name: Literal["vllm"] = "vllm"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)  # of prompt and response; default: the model's
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
+
+
+ENGINES: dict[str, type[_Strict]] = {
+    "transformers": TransformersSpec,
+    "vllm": VllmSpec,
+    "openai": OpenAISpec,
+}
 
 
 def engine_name(value: Any) -> str:
@@ -337,7 +353,9 @@ def engine_name(value: Any) -> str:
 
 
 _Engine = Annotated[
-    Annotated[TransformersSpec, Tag("<transformers>")] | Annotated[OpenAISpec, Tag("<openai>")],
+    Annotated[TransformersSpec, Tag("<transformers>")]
+    | Annotated[VllmSpec, Tag("<vllm>")]
+    | Annotated[OpenAISpec, Tag("<openai>")],
     Discriminator(lambda value: f"<{engine_name(value)}>"),
 ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aftertune.data import TuningData, load_conversations
-from aftertune.engines import open_local_engine
+from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.engines.openai import ServedModel, address_of, served_model
 from aftertune.errors import DataError, ModelError, StudyError, nearest
@@ -69,9 +69,9 @@ def resolve(study: Study) -> Resolved:
     model = resolve_model(study.model, study.revision)
     linear = _linear_shapes(model.path)
     _check_methods(study, linear)
-    engine = open_local_engine(
-        study, model
-    )  # refuses a device or a dtype that is not there; loads no weights
+    # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
+    engine = open_local_engine(study, model)
+    open_engine(study, lambda: model, local=lambda: engine)
     config = _config(model.path)
     context = context_length(config)
     longest = _check_prompts(study, tasks, engine, context)
