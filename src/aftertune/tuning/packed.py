@@ -1,8 +1,8 @@
 """A batch without padding: its rows one after the other, each seeing itself alone.
 
 All layers but attention treat every token by itself, so they read the rows as one long row. Attention alone
-needs the rows apart: there they are moved into a rectangle, rows × longest row, and moved back. Rows stand at its
-left and attention is causal, so no token sees what fills a row up, and no mask is needed.
+needs the rows apart: there they are moved into a rectangle, rows × longest row, and moved back. Rows stand
+at its left and attention is causal, so no token sees what fills a row up, and no mask is needed.
 """
 
 from collections.abc import Generator, Sequence
