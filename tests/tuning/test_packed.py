@@ -18,6 +18,7 @@ from aftertune.tuning.lora import NotStackableError
 from aftertune.tuning.optimise import answer_logits, collate
 from aftertune.tuning.packed import can_pack, packed
 from aftertune.tuning.streams import TrainingStreams
+from aftertune.tuning.trainer import seeds_that_fit, trains_together
 
 SIZES = {
     "vocab_size": 300,
@@ -262,3 +263,20 @@ def test_what_is_wrong_with_a_recipe_is_still_an_error_together():
     with pytest.raises(TuningError, match=r"target_modules .* do not fit the model") as caught:
         together(model_of(), [1, 2], target_modules=["qkv"])
     assert not isinstance(caught.value, NotStackableError)
+
+
+def test_as_many_seeds_are_trained_at_once_as_fit_in_memory():
+    """By hand: 2 layers of width 32 (q and o 32→32, k and v 32→16, three of 32 and 64), a head of 32→300."""
+    model = model_of()
+    vectors = 2 * (2 * (2 * 64 + 2 * 48 + 3 * 96) + 332)
+    needed = 60 * (4 * vectors + 8 * 2 * 4 * 40)
+    for n_seeds in (1, 2, 7):
+        assert seeds_that_fit(model, [40, 20], free_bytes=n_seeds * needed * 10 // 6 + 10) == n_seeds
+    assert seeds_that_fit(model, [40, 20], free_bytes=0) == 1
+
+
+def test_seeds_share_passes_on_a_gpu_alone():
+    assert trains_together("cuda", recipe())
+    assert not trains_together("cpu", recipe())
+    assert not trains_together("cuda", recipe(dropout=0.1))
+    assert not trains_together("cuda", recipe(method="full"))

@@ -180,7 +180,9 @@ def _clip(trained: Trainable, n_seeds: int, max_norm: float) -> torch.Tensor:
         grads = _of_seed(trained, [p.grad for p in trained.parameters if p.grad is not None], seed)
         norm = torch.nn.utils.get_total_norm(grads)
         # As torch.nn.utils.clip_grad_norm_ does it.
-        torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+        for grad in grads:
+            grad.mul_(factor)
         norms.append(norm)
     return torch.stack(norms)
 

@@ -188,13 +188,19 @@ def can_pack(model: PreTrainedModel, longest: int) -> bool:
         fits = longest <= context_length(model.config)
     except ModelError:
         return False
-    return fits and bool(model._supports_attention_backend)
+    # The only sign that transformers gives; private, as is the next.
+    return fits and bool(getattr(model, "_supports_attention_backend", False))
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """The name of the model's attention in transformers' interface."""
+    return str(getattr(model.config, "_attn_implementation", "eager"))
 
 
 @contextmanager
 def packed(model: PreTrainedModel) -> Generator[None]:
     """The model reads packed batches, given `segments`."""
-    before = model.config._attn_implementation
+    before = attention_of(model)
     model.set_attn_implementation(PACKED_ATTENTION)
     try:
         yield

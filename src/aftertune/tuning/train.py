@@ -24,7 +24,7 @@ from aftertune.tuning.checkpoints import save_adapter, save_full
 from aftertune.tuning.encode import IGNORED, Example
 from aftertune.tuning.lora import NotStackableError
 from aftertune.tuning.optimise import Plan, StepLog, Tokens, answer_logits, collate, optimise
-from aftertune.tuning.packed import can_pack, packed
+from aftertune.tuning.packed import attention_of, can_pack, packed
 from aftertune.tuning.streams import TrainingStreams
 from aftertune.tuning.trainable import Tensors, goes_together, made_trainable
 
@@ -147,7 +147,7 @@ def _train(
     if not packs and len(streams) > 1:
         raise NotStackableError("rows cannot be packed for this architecture", "train one seed after another")
     plans = [_plan(of_seed, recipe, each) for of_seed, each in zip(chosen, streams, strict=True)]
-    fused = model.device.type == "cuda" and model.config._attn_implementation == "sdpa"
+    fused = model.device.type == "cuda" and attention_of(model) == "sdpa"
     dtype, started = model.dtype, time.perf_counter()
     logs: list[list[StepLog]] = [[] for _ in streams]
     made: list[tuple[Tensors, dict[str, Any] | None] | None] = [None for _ in streams]
