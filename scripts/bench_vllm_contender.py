@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--max-model-len", type=int, default=1024)
+    parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     jobs: list[dict[str, Any]] = json.loads(options.jobs.read_text("utf-8"))
     adapters = sorted({job["checkpoint"] for job in jobs if job["checkpoint"]})
@@ -71,7 +72,7 @@ def main() -> None:
         rank = next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= max(ranks(adapters)))
         # One slot too many: on a CPU vLLM 0.32 computes the base's rows with the last slot's adapter.
         lora = {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": rank}
-    llm = LLM(options.model, dtype="bfloat16", max_model_len=options.max_model_len, **lora)
+    llm = LLM(options.model, dtype=options.dtype, max_model_len=options.max_model_len, **lora)
     started = time.monotonic()
 
     requests = {path: LoRARequest(path, number, path) for number, path in enumerate(adapters, start=1)}
