@@ -79,7 +79,7 @@ def test_from_check_to_report_without_a_model_on_this_machine(
     )
     made = manifest(out)
     assert made["model"]["path"] is None
-    assert made["engine"] == {"name": "openai", "endpoint": server.url, "numerics": "fast"}
+    assert made["engine"] == {"engine": "openai", "endpoint": server.url, "numerics": "fast"}
     assert made["endpoint_seed"]["kept"] is True
     assert made["served"]["weights"].startswith("unverified")
     assert made["served"]["usd"] == pytest.approx(N_RESPONSES * (100 * 1.0 + 10 * 10.0) / 1e6)

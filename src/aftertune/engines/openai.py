@@ -95,7 +95,7 @@ class OpenAIEngine:
     @property
     def identity(self) -> dict[str, Any]:
         """The endpoint; its software and its weights are its own affair."""
-        return {"name": "openai", "endpoint": self.at.url, "numerics": "fast"}
+        return {"engine": "openai", "endpoint": self.at.url, "numerics": "fast"}
 
     @property
     def reproducibility(self) -> dict[str, Any]:

@@ -171,9 +171,8 @@ class TransformersEngine:
         pending = list(requests)
         for request in pending:
             self._check_length(request)
-        alone_with = {
-            checkpoint: self._alone_with(checkpoint) for checkpoint in {r.checkpoint for r in pending}
-        }
+        asked = dict.fromkeys(request.checkpoint for request in pending)
+        alone_with = {checkpoint: self._alone_with(checkpoint) for checkpoint in asked}
         while pending:
             done: set[str] = set()
             try:
