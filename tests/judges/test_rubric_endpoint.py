@@ -10,9 +10,10 @@ from email.utils import format_datetime
 
 import pytest
 
+from aftertune.engines.endpoint import Limits
+from aftertune.engines.usage import Usage
 from aftertune.errors import EngineError, StudyError
-from aftertune.judges.endpoint import Endpoint, Limits, Question, Reply, endpoint_of
-from aftertune.judges.usage import Usage
+from aftertune.judges.endpoint import Endpoint, Question, Reply, endpoint_of
 from aftertune.records import JudgmentStatus
 from aftertune.study import JudgeSpec
 from endpoint_server import Answer, Server, completion
@@ -45,7 +46,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 def endpoint(server: Server, **changes) -> Endpoint:
-    return replace(Endpoint(server.url, "judge-7b", "MY_KEY", limits=QUICK), **changes)
+    return replace(Endpoint(server.url, "MY_KEY", model="judge-7b", limits=QUICK), **changes)
 
 
 def question(text: str = "Is it?", **changes) -> Question:
@@ -252,14 +253,14 @@ def test_the_totals_are_logged_in_one_line(serve, caplog: pytest.LogCaptureFixtu
     list(asked.replies([question(), question("Else?")], judge="mine"))
     (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("aftertune")]
     assert line == (
-        "judge mine (judge-7b at 127.0.0.1): 1 asked in 1 tries (1 without a verdict), "
+        "judge mine (judge-7b at 127.0.0.1): 1 asked in 1 tries (1 failed), "
         "1 from the cache; 100 tokens in, 10 out; $0.0000"
     )
 
 
 def test_a_key_that_is_missing_or_anothers_is_an_error(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY")
-    away = Endpoint("https://judge.example/v1", "m", "MY_KEY")
+    away = Endpoint("https://judge.example/v1", "MY_KEY", model="m")
     with pytest.raises(StudyError, match=r"environment variable MY_KEY is not set, and judge\.example"):
         next(away.replies([question()]))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

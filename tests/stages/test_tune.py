@@ -141,6 +141,67 @@ def test_a_checkpoint_that_is_not_what_was_trained_is_trained_again(
         assert "checkpoint chat/1 changed since it was trained" in caplog.text
 
 
+@pytest.fixture
+def shared(monkeypatch):
+    """Seeds trained together, as on a GPU, three at once; which ones were."""
+    groups: list[list[int]] = []
+    train_together = trainer.train_together
+
+    def spy(model, examples, recipe, *, streams, **rest):
+        groups.append([each.seed for each in streams])
+        return train_together(model, examples, recipe, streams=streams, **rest)
+
+    monkeypatch.setattr(trainer, "train_together", spy)
+    monkeypatch.setattr(trainer, "trains_together", lambda device, recipe: True)
+    monkeypatch.setattr(trainer, "free_bytes", lambda: 0)
+    monkeypatch.setattr(trainer, "seeds_that_fit", lambda model, lengths, free_bytes: 3)
+    return groups
+
+
+def test_seeds_of_a_recipe_are_trained_together_where_that_is_faster(tiny_model, tmp_path, shared):
+    told = []
+    study = small(tiny_model, chat=recipe(), other=recipe(rank=4)) | {"seeds": 4}
+    out = run(study, tmp_path / "run", stages=TUNE, progress=lambda *entry: told.append(entry))
+    assert shared == [[1, 2, 3], [4], [1, 2, 3], [4]]
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert told[-1] == ("tune", 16, 16)
+    found = checkpoints(out)
+    assert [entry["status"] for entry in found.values()] == ["ok"] * 9
+    assert len({entry["sha256"] for entry in found.values()}) == 9
+    for seed in (1, 4):
+        folder = Path(found[f"chat/{seed}"]["path"]).parent
+        assert len((folder / "training.jsonl").read_text().splitlines()) == 2
+    shutil.rmtree(Path(found["chat/2"]["path"]).parent)
+    (Path(found["chat/4"]["path"]).parent / "checkpoint.json").unlink()
+    shared.clear()
+    run(study, out, stages=TUNE)
+    assert shared == [[2, 4]]  # what is there is not trained again
+    again = checkpoints(out)
+    assert again.keys() == found.keys()
+    assert [label for label in found if again[label]["sha256"] != found[label]["sha256"]] in (
+        [],
+        ["chat/2"],
+        ["chat/4"],
+        ["chat/2", "chat/4"],  # beside another seed the last bits may differ
+    )
+
+
+def test_a_seed_that_diverges_among_others_is_a_status_of_its_own(tiny_model, tmp_path, shared):
+    out = run(small(tiny_model, wild=recipe(learning_rate=1.0e30)), tmp_path / "run", stages=TUNE)
+    assert [entry["status"] for entry in checkpoints(out).values()] == ["ok", "diverged", "diverged"]
+    assert shared == [[1, 2]]
+
+
+def test_trainings_together_and_alone_have_different_keys(tiny_model, tmp_path, monkeypatch):
+    study = small(tiny_model, chat=recipe())
+    out = run(study, tmp_path / "run", stages=TUNE)
+    alone = checkpoints(out)["chat/1"]["path"]
+    monkeypatch.setattr(trainer, "trains_together", lambda device, recipe: True)
+    monkeypatch.setattr(trainer, "free_bytes", lambda: 1 << 40)
+    run(study, out, stages=TUNE)
+    assert checkpoints(out)["chat/1"]["path"] != alone
+
+
 def test_a_diverged_training_is_a_status_and_the_others_go_on(tiny_model, tmp_path, trained, caplog):
     study = small(tiny_model, wild=recipe(learning_rate=1.0e30), chat=recipe())
     out = run(study, tmp_path / "run")

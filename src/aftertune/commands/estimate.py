@@ -7,21 +7,21 @@ _SHOWN = 3  # rows that are named; the manifest names all
 
 def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
     """A study in a dozen lines, for a person about to run it."""
-    study = resolved.study
+    study, here = resolved.study, resolved.max_prompt_tokens is not None
     tasks = ", ".join(f"{task.name} ({len(task.items)} {task.intent} items)" for task in resolved.tasks)
     recipes = ", ".join(study.recipes) or "none: the base alone"
     lines = [
-        f"{study.name}: all keys, data, prompts and the model are in order",
+        f"{study.name}: all keys, data, prompts and the model are in order"
+        if here
+        else f"{study.name}: all keys and data are in order; the endpoint was not asked",
         f"  model        {resolved.model.name} ({resolved.model.sha256[:12]})",
         f"  recipes      {recipes}, × {len(study.seed_list)} seeds = {estimate.n_checkpoints} checkpoints",
         f"  tasks        {tasks}",
         f"  decodings    {', '.join(study.decodings)}",
         f"  responses    {estimate.n_responses:,}, judged {estimate.n_judgments:,} times",
-        f"  longest      prompt of {resolved.max_prompt_tokens} tokens",
         f"  tokens       {estimate.n_training_tokens:,} trained, about {estimate.generated_tokens:,} drawn",
-        f"  time         about {_time(estimate.time_s)} on two CPU cores like those in docs/log.md",
+        *(_on_this_machine(resolved, estimate) if here else _at_an_endpoint(resolved, estimate)),
         f"  disk         about {estimate.disk_bytes / 1e6:,.0f} MB",
-        f"  memory       {estimate.attention_bytes / 1e9:.1f} GB for attention in training, beside the model",
     ]
     if estimate.half_width is None or estimate.detectable_difference is None:
         lines.append(
@@ -34,6 +34,26 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             " if seeds move the rate by 4"
         )
     return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
+
+
+def _on_this_machine(resolved: Resolved, estimate: Estimate) -> list[str]:
+    return [
+        f"  longest      prompt of {resolved.max_prompt_tokens} tokens",
+        f"  time         about {_time(estimate.time_s or 0)} on two CPU cores like those in docs/log.md",
+        f"  memory       {estimate.attention_bytes / 1e9:.1f} GB for attention in training, beside the model",
+    ]
+
+
+def _at_an_endpoint(resolved: Resolved, estimate: Estimate) -> list[str]:
+    cost = "not known: write engine.usd_per_million_tokens: [prompt, answer]"
+    if estimate.usd is not None:
+        cost = f"about ${estimate.usd:,.2f}, at 4 characters a token of a prompt; judges not counted"
+    return [
+        f"  endpoint     {resolved.model.source}",
+        "  longest      not checked: the prompts' lengths are counted by the endpoint's tokenizer",
+        f"  cost         {cost}",
+        "  time         not known: the endpoint's",
+    ]
 
 
 def _scan_lines(scan: Scan) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aftertune.study import OpenAISpec, TransformersSpec, VllmSpec
+
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
     from aftertune.engines.loading import ModelSource
@@ -13,15 +15,26 @@ __all__ = ["open_engine", "open_local_engine"]
 
 
 def open_engine(
-    study: "Study", source: "ModelSource", *, local: Callable[[], "TransformersEngine"]
+    study: "Study", source: "Callable[[], ModelSource]", *, local: "Callable[[], TransformersEngine]"
 ) -> "Engine":
     """The engine that draws a study's responses; its model is loaded at the first use.
 
     Args:
         study: whose `engine` says which.
-        source: where its base model stands.
+        source: gives the place of its base model, which models behind an endpoint do not have.
         local: gives the engine that tunes, which is the one that draws where the study names transformers.
+
+    Raises:
+        AftertuneError: the engine cannot be had here, or its endpoint is no address.
     """
+    if isinstance(study.engine, OpenAISpec):
+        from aftertune.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(study.engine)
+    if isinstance(study.engine, VllmSpec):
+        from aftertune.engines.vllm import VllmEngine
+
+        return VllmEngine(source(), study.engine, numerics=study.numerics)
     return local()
 
 
@@ -29,4 +42,8 @@ def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEng
     """The engine on whose model a study tunes, and that gives the base's answers to tune on."""
     from aftertune.engines.transformers import TransformersEngine
 
-    return TransformersEngine(source, study.engine, numerics=study.numerics)
+    if isinstance(study.engine, TransformersSpec):
+        return TransformersEngine(source, study.engine, numerics=study.numerics)
+    assert isinstance(study.engine, VllmSpec)  # the grammar lets nothing be tuned beside an endpoint
+    # `numerics` speaks of the engine that draws; tuning gets the best that its device can do.
+    return TransformersEngine(source, TransformersSpec(dtype=study.engine.dtype))

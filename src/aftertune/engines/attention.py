@@ -116,14 +116,15 @@ def _read(
     """A step's tokens (1 × heads × tokens × size) with the keys of their rows; 1 × tokens × heads × size."""
     layer: Any = module.layer_idx
     keys, values = reading.write(layer, key[0].transpose(0, 1), value[0].transpose(0, 1))
-    mixed = query.new_zeros(query.shape[2], query.shape[1], value.shape[-1])
+    mixed: list[torch.Tensor] = []
     for part in reading.parts:
         rows, n = slice(part.first, part.first + part.n_rows), part.n_tokens
-        asked = query[0][:, part.tokens].view(-1, part.n_rows, n, query.shape[3]).transpose(0, 1)
-        got = attend(asked, keys[rows], values[rows], part.hidden, scale=scale, softcap=softcap)
-        flat = got.transpose(1, 2).reshape(-1, *mixed.shape[1:])
-        mixed[part.tokens[part.real]] = flat[part.real]
-    return mixed[None]
+        asked = query[0].index_select(1, part.tokens).view(-1, part.n_rows, n, query.shape[3])
+        got = attend(
+            asked.transpose(0, 1), keys[rows], values[rows], part.hidden, scale=scale, softcap=softcap
+        )
+        mixed.append(got.transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed).index_select(0, reading.order)[None]
 
 
 def _full_mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:

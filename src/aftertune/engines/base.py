@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aftertune.records import Checkpoint, Finish, ResponseStatus
+from aftertune.records import Checkpoint, Finish, ResponseStatus, Served
 from aftertune.store import content_key
 from aftertune.study import Decoding
 
@@ -80,10 +80,11 @@ class Completion:
 
     key: str
     text: str
-    n_tokens: int
+    n_tokens: int | None
     finish: Finish | None
     status: ResponseStatus
     reason: str
+    served: Served | None = None  # of an endpoint's reply
 
 
 class Engine(Protocol):

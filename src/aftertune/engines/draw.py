@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aftertune.engines.base import Completion, Engine, Request
-from aftertune.records import RESPONSE_COLUMNS, Response
+from aftertune.engines.base import Completion, Engine, Prompt, Request
+from aftertune.records import RESPONSE_COLUMNS, SERVED_COLUMNS, Response, Served
 from aftertune.store import write_shard
 
 _SHARD_ROWS = 64
@@ -24,30 +24,38 @@ class Draw:
     request: Request
 
 
-def draw_into(folder: Path, engine: Engine, wanted: Mapping[str, Draw]) -> Iterator[int]:
+def draw_into(
+    folder: Path, engine: Engine, wanted: Mapping[str, Draw], *, served: Path | None = None
+) -> Iterator[int]:
     """Complete the requests and publish them, a shard at a time.
 
     Args:
         folder: where the shards of responses stand.
         engine: completes them.
         wanted: draws by the key of their request; those of a checkpoint, and of a prompt in it, together.
+        served: where the shards of what endpoints say stand.
 
     Yields:
         How many are finished, after each.
     """
     finished: list[dict[str, object]] = []
+    said: list[dict[str, object]] = []
     since = time.monotonic()
     n_done = 0
 
     def publish() -> None:
-        nonlocal finished, since
+        nonlocal finished, said, since
+        if said and served is not None:  # first: a reply was paid for, also where its text is then lost
+            write_shard(served, said, SERVED_COLUMNS)
         if finished:
             write_shard(folder, finished, RESPONSE_COLUMNS)
-        finished, since = [], time.monotonic()
+        finished, said, since = [], [], time.monotonic()
 
     try:
         for completion in engine.complete(draw.request for draw in wanted.values()):
             finished.append(asdict(_response(wanted[completion.key], completion)))
+            if completion.served is not None:
+                said.append(asdict(completion.served))
             n_done += 1
             if len(finished) >= _SHARD_ROWS or time.monotonic() - since > _SHARD_SECONDS:
                 publish()
@@ -57,6 +65,7 @@ def draw_into(folder: Path, engine: Engine, wanted: Mapping[str, Draw]) -> Itera
 
 
 def _response(draw: Draw, completion: Completion) -> Response:
+    prompt, served = draw.request.prompt, completion.served
     return Response(
         key=completion.key,
         checkpoint=draw.request.checkpoint.label,
@@ -64,11 +73,17 @@ def _response(draw: Draw, completion: Completion) -> Response:
         item=draw.item,
         decoding=draw.decoding,
         repeat=draw.repeat,
-        prompt_sha256=draw.request.prompt.sha256,
-        n_prompt_tokens=len(draw.request.prompt.token_ids),
+        prompt_sha256=prompt.sha256,
+        n_prompt_tokens=_counted(prompt, served),
         text=completion.text,
         n_tokens=completion.n_tokens,
         finish=completion.finish,
         status=completion.status,
         reason=completion.reason,
     )
+
+
+def _counted(prompt: Prompt, served: Served | None) -> int | None:
+    if prompt.token_ids:
+        return len(prompt.token_ids)
+    return served.n_prompt_tokens if served else None  # the endpoint's tokenizer, and its count

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from aftertune.engines.attention import MATMUL_ATTENTION
+from aftertune.engines.base import Prompt
 from aftertune.errors import ModelError
 from aftertune.sources import cache_directory
 from aftertune.store import hash_files
@@ -206,6 +207,16 @@ def render_chat(
     return str(text)
 
 
+def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None) -> Prompt:
+    """Apply the chat template once; the tokenizer adds no second BOS."""
+    messages = [{"role": "user", "content": prompt}]
+    if system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": system_prompt})
+    text = render_chat(tokenizer, messages, add_generation_prompt=True)
+    token_ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return Prompt(text, token_ids, hashlib.sha256(text.encode()).hexdigest())
+
+
 def pick_device(asked: str) -> str:
     """The device to work on: what was asked for, or CUDA where there is one."""
     if asked == "cuda" and not torch.cuda.is_available():
@@ -232,6 +243,25 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
+def processor(device: str) -> str:
+    """What decides which kernels compute; libraries look beyond the capability that torch names."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    extras = [name for name in ("amx_bf16", "arm_bf16", "avx512_bf16") if found.get(name)]
+    return " ".join([*_maker(), torch.backends.cpu.get_cpu_capability(), *extras])
+
+
+def _maker() -> list[str]:
+    """The vendor and family of an x86 processor, by which MKL chooses its kernels; nothing elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return []
+    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
+    said = {name.strip(): value.strip() for name, _, value in lines}
+    return [said[name] for name in ("vendor_id", "cpu family") if name in said]
 
 
 def _check_directory(path: Path) -> None:

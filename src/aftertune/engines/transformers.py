@@ -7,11 +7,11 @@ few tokens, the lengths in attention grow in steps, attention is plain matrix pr
 merged, and that a row of a product does not depend on its neighbours is checked when a model is opened.
 """
 
-import hashlib
 import importlib.metadata
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
@@ -32,7 +32,8 @@ from aftertune.engines.loading import (
     load_tokenizer,
     pick_device,
     pick_dtype,
-    render_chat,
+    processor,
+    render_prompt,
 )
 from aftertune.engines.lora import RANK_STEP, Lora, Share, Shares, plain_config, read_lora
 from aftertune.engines.rows import LENGTH_STEP
@@ -119,7 +120,7 @@ class TransformersEngine:
             "dtype": str(self.dtype).removeprefix("torch."),
             "attention": MATMUL_ATTENTION,
             "threads": torch.get_num_threads(),
-            "processor": _processor(self.device),
+            "processor": processor(self.device),
             **{
                 name: importlib.metadata.version(name)
                 for name in ("torch", "transformers", "peft", "tokenizers")
@@ -145,25 +146,17 @@ class TransformersEngine:
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
-        text, token_ids = self._rendered(prompt, system_prompt)
+        rendered = render_prompt(self.tokenizer, prompt, system_prompt)
         n_shared = 0
-        for own, *others in zip(token_ids[:-1], *self._template_tokens(system_prompt), strict=False):
+        for own, *others in zip(rendered.token_ids[:-1], *self._template_tokens(system_prompt), strict=False):
             if any(other != own for other in others):
                 break
             n_shared += 1
-        sha256 = hashlib.sha256(text.encode()).hexdigest()
-        return Prompt(text, token_ids, sha256, n_shared if n_shared >= _FEWEST_SHARED else 0)
-
-    def _rendered(self, prompt: str, system_prompt: str | None) -> tuple[str, tuple[int, ...]]:
-        messages = [{"role": "user", "content": prompt}]
-        if system_prompt is not None:
-            messages.insert(0, {"role": "system", "content": system_prompt})
-        text = render_chat(self.tokenizer, messages, add_generation_prompt=True)
-        return text, tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return replace(rendered, n_shared=n_shared if n_shared >= _FEWEST_SHARED else 0)
 
     @cache  # noqa: B019 (an engine lives as long as its run)
     def _template_tokens(self, system_prompt: str | None) -> list[tuple[int, ...]]:
-        return [self._rendered(word, system_prompt)[1] for word in _TWO_WORDS]
+        return [render_prompt(self.tokenizer, word, system_prompt).token_ids for word in _TWO_WORDS]
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Complete requests; neighbours with one checkpoint and prompt share its reading.
@@ -178,9 +171,8 @@ class TransformersEngine:
         pending = list(requests)
         for request in pending:
             self._check_length(request)
-        alone_with = {
-            checkpoint: self._alone_with(checkpoint) for checkpoint in {r.checkpoint for r in pending}
-        }
+        asked = dict.fromkeys(request.checkpoint for request in pending)
+        alone_with = {checkpoint: self._alone_with(checkpoint) for checkpoint in asked}
         while pending:
             done: set[str] = set()
             try:
@@ -422,22 +414,3 @@ def _refuse_same(before: torch.Tensor, after: torch.Tensor, checkpoint: Checkpoi
             f"the {checkpoint.kind} checkpoint {checkpoint.label} does not change the logits of its base",
             f"look at {checkpoint.path}: was it trained, and on this base?",
         )
-
-
-def _processor(device: str) -> str:
-    """What decides which kernels compute; libraries look beyond the capability that torch names."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    extras = [name for name in ("amx_bf16", "arm_bf16", "avx512_bf16") if found.get(name)]
-    return " ".join([*_maker(), torch.backends.cpu.get_cpu_capability(), *extras])
-
-
-def _maker() -> list[str]:
-    """The vendor and family of an x86 processor, by which MKL chooses its kernels; nothing elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return []
-    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
-    said = {name.strip(): value.strip() for name, _, value in lines}
-    return [said[name] for name in ("vendor_id", "cpu family") if name in said]

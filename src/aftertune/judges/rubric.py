@@ -9,9 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
+from aftertune.engines.endpoint import Limits
 from aftertune.errors import StudyError
 from aftertune.judges.base import Case, Judgments, code_sha256, judgment, no_values, without_a_text
-from aftertune.judges.endpoint import Endpoint, Limits, Question, Reply, endpoint_of
+from aftertune.judges.endpoint import Endpoint, Question, Reply, endpoint_of
 from aftertune.judges.rubric_file import Rubric, parse_rubric, read_rubric
 from aftertune.judges.rubric_originals import ORIGINALS, Original
 from aftertune.judges.rubric_verdicts import Values

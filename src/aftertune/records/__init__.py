@@ -8,6 +8,7 @@ from aftertune.records.nouns import (
     OBSERVATION_COLUMNS,
     REQUEST_COLUMNS,
     RESPONSE_COLUMNS,
+    SERVED_COLUMNS,
     Checkpoint,
     CheckpointStatus,
     Construct,
@@ -20,6 +21,7 @@ from aftertune.records.nouns import (
     Progress,
     Response,
     ResponseStatus,
+    Served,
     Task,
 )
 
@@ -31,6 +33,7 @@ __all__ = [
     "OBSERVATION_COLUMNS",
     "REQUEST_COLUMNS",
     "RESPONSE_COLUMNS",
+    "SERVED_COLUMNS",
     "Checkpoint",
     "CheckpointStatus",
     "Construct",
@@ -44,6 +47,7 @@ __all__ = [
     "Progress",
     "Response",
     "ResponseStatus",
+    "Served",
     "Task",
     "metrics_of",
 ]

@@ -98,15 +98,17 @@ class Checkpoint:
 
     `path` is None where the status is not OK; `sha256` is the content's hash (of the weights and what else
     decides the output), and for the base that of its directory. `reason` is empty where the status is OK.
+    One that is `served` has no path: an endpoint knows it by that name, and `sha256` is of address and name.
     """
 
     model: str
     seed: int | None
-    kind: str  # base | adapter | full
+    kind: str  # base | adapter | full | served
     status: CheckpointStatus
     reason: str
     path: str | None
     sha256: str | None
+    served: str | None = None
 
     @property
     def label(self) -> str:
@@ -124,7 +126,8 @@ class Checkpoint:
 class Response:
     """One independent draw for a checkpoint, item and decoding; `key` names all that decides its bytes.
 
-    `finish` is None where the status is `failed`; `reason` is empty where the status is `ok`.
+    `finish` is None where the status is `failed`; `reason` is empty where the status is `ok`. Counts of
+    tokens are None where an endpoint does not tell them.
     """
 
     key: str
@@ -134,12 +137,29 @@ class Response:
     decoding: str
     repeat: int
     prompt_sha256: str
-    n_prompt_tokens: int
+    n_prompt_tokens: int | None
     text: str
-    n_tokens: int
+    n_tokens: int | None
     finish: Finish | None
     status: ResponseStatus
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an endpoint said beside a response; `model` is what it was asked for, `seed` what was sent.
+
+    `served_by` and `fingerprint` are its own words for what answered, "" where it says none.
+    """
+
+    key: str
+    model: str
+    served_by: str
+    fingerprint: str
+    seed: int | None
+    n_prompt_tokens: int | None
+    n_tokens: int | None
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +214,18 @@ RESPONSE_COLUMNS: dict[str, type] = {
     "finish": str,
     "status": str,
     "reason": str,
+}
+
+# What an endpoint said beside each of its replies; a reply that was asked for twice has two rows.
+SERVED_COLUMNS: dict[str, type] = {
+    "key": str,
+    "model": str,
+    "served_by": str,
+    "fingerprint": str,
+    "seed": int,
+    "n_prompt_tokens": int,
+    "n_tokens": int,
+    "attempts": int,
 }
 
 JUDGMENT_COLUMNS: dict[str, type] = {

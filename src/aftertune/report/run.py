@@ -4,10 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from aftertune.records import RESPONSE_COLUMNS
 from aftertune.records.analysis import Analysis
 from aftertune.report.page import write_report
-from aftertune.store import RunDirectory, read_shards
+from aftertune.store import RunDirectory
 
 
 def report(run: RunDirectory) -> Path:
@@ -26,7 +25,7 @@ def _examples(run: RunDirectory) -> pl.DataFrame:
     """A row per judgment, with its prompt and response."""
     observations = run.read_table(run.observations).drop("finish")
     prompts = run.read_table(run.items).select("task", "item", "prompt")
-    responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
+    responses = run.read_responses()
     return observations.join(prompts, on=["task", "item"], how="left", maintain_order="left").join(
         responses.select("key", "text", "finish"),
         left_on="response_key",

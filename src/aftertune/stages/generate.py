@@ -11,8 +11,17 @@ import polars as pl
 
 from aftertune.engines.base import Engine, Prompt, make_request
 from aftertune.engines.draw import Draw, draw_into
+from aftertune.engines.openai import OpenAIEngine
 from aftertune.errors import StoreError
-from aftertune.records import REQUEST_COLUMNS, RESPONSE_COLUMNS, Checkpoint, CheckpointStatus, Progress
+from aftertune.records import (
+    REQUEST_COLUMNS,
+    RESPONSE_COLUMNS,
+    SERVED_COLUMNS,
+    Checkpoint,
+    CheckpointStatus,
+    Progress,
+    ResponseStatus,
+)
 from aftertune.store import RunDirectory, content_key, read_shards, replace, write_shard
 from aftertune.store.shards import parquet_bytes
 from aftertune.study import Study
@@ -30,6 +39,7 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
 
     Raises:
         StoreError: the disk is full, or a checkpoint that is needed again was dropped.
+        EngineError: an endpoint is down; what it answered before is kept.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     checkpoints = [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]
@@ -38,19 +48,45 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
     draws = list(_draws(study, checkpoints, run.read_table(run.items), engine))
     replace(run.requests, parquet_bytes([_row(draw) for draw in draws], REQUEST_COLUMNS))
     _keep_prompts(run, {draw.request.prompt for draw in draws})
-    done = set(read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside)["key"])
+    done = _done(run, engine)
     keys = {draw.request.key for draw in draws}  # two decodings of one content share their responses
     n_done = len(keys & done)
     progress("generate", n_done, len(keys))
     missing = {draw.request.key: draw for draw in draws if draw.request.key not in done}
     _refuse_dropped(missing.values())
-    for n_drawn in draw_into(run.responses, engine, missing):
-        progress("generate", n_done + n_drawn, len(keys))
+    _draw(run, engine, missing, lambda n_drawn: progress("generate", n_done + n_drawn, len(keys)))
     run.update_manifest(reproducibility=engine.reproducibility)
     kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
     for checkpoint in checkpoints:
         if checkpoint.kind != "base" and checkpoint.seed not in kept[study.keep_checkpoints]:
             _drop(run, checkpoint)
+
+
+def _done(run: RunDirectory, engine: Engine) -> set[str]:
+    """The keys that are not drawn again; an endpoint is asked once more for what it never answered."""
+    responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside)
+    if isinstance(engine, OpenAIEngine):
+        answered = read_shards(run.served, SERVED_COLUMNS, aside=run.aside)["key"].implode()
+        responses = responses.filter(
+            (pl.col("status") != ResponseStatus.FAILED) | pl.col("key").is_in(answered)
+        )
+    return set(responses["key"])
+
+
+def _draw(
+    run: RunDirectory, engine: Engine, missing: dict[str, Draw], on_drawn: Callable[[int], None]
+) -> None:
+    served = isinstance(engine, OpenAIEngine)
+    sampled = next((draw for draw in missing.values() if draw.request.decoding.temperature > 0), None)
+    if served and sampled is not None:
+        run.update_manifest(endpoint_seed=engine.probe_seed(str(sampled.request.checkpoint.served)))
+    try:
+        for n_drawn in draw_into(run.responses, engine, missing, served=run.served):
+            on_drawn(n_drawn)
+    finally:
+        if served:
+            said = read_shards(run.served, SERVED_COLUMNS, aside=run.aside)
+            run.update_manifest(served=engine.summary(said))
 
 
 def _draws(
@@ -115,10 +151,13 @@ def _drop(run: RunDirectory, checkpoint: Checkpoint) -> None:
 
 def _refuse_dropped(missing: Iterable[Draw]) -> None:
     dropped = Counter(
-        draw.request.checkpoint.label for draw in missing if draw.request.checkpoint.path is None
+        draw.request.checkpoint.label
+        for draw in missing
+        if draw.request.checkpoint.path is None and draw.request.checkpoint.served is None
     )
     for label, n_missing in dropped.items():
         raise StoreError(
-            f"checkpoint {label} was dropped (keep_checkpoints), and {n_missing} responses of it are missing",
+            f"checkpoint {label} was dropped (keep_checkpoints), "
+            f"and {n_missing} of its responses are missing",
             "write `keep_checkpoints: all` and run again: it is then trained anew",
         )

@@ -89,7 +89,7 @@ def _responses(run: RunDirectory) -> pl.DataFrame:
     """The study's responses that are there, with their items."""
     requests = run.read_table(run.requests).select("key", "task", "item")
     items = run.read_table(run.items).select("task", "item", "prompt", "category", "reference", "intent")
-    responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
+    responses = run.read_responses()
     return (
         requests.unique("key", keep="first", maintain_order=True)
         .join(responses.drop("task", "item"), on="key", how="inner", maintain_order="left")

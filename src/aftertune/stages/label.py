@@ -16,11 +16,11 @@ from typing import Any
 import polars as pl
 
 from aftertune.errors import DataError, StoreError, nearest
-from aftertune.records import LABEL_COLUMNS, RESPONSE_COLUMNS, Construct, ResponseStatus
+from aftertune.records import LABEL_COLUMNS, Construct, ResponseStatus
 from aftertune.seeds import derive
 from aftertune.sources import Table, read_table
 from aftertune.sources.cells import ID_COLUMN, safe_cell
-from aftertune.store import RunDirectory, read_shards, replace
+from aftertune.store import RunDirectory, replace
 from aftertune.store.shards import empty_frame, parquet_bytes
 from aftertune.study import Study
 
@@ -203,7 +203,7 @@ def _responses(run: RunDirectory, task: str | None) -> tuple[pl.DataFrame, int]:
             raise DataError(f"the run has no task called {task!r}", nearest(task, known))
         requests = requests.filter(pl.col("task") == task)
     items = run.read_table(run.items).select("task", "item", "prompt")
-    responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
+    responses = run.read_responses()
     there = requests.join(responses.select("key", "text", "status"), on="key").join(
         items, on=["task", "item"], how="left"
     )

@@ -7,7 +7,7 @@ import polars as pl
 from aftertune.errors import StoreError
 from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
-from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS, JudgmentStatus
+from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, JudgmentStatus
 from aftertune.store import RunDirectory, read_shards, replace
 from aftertune.study import JudgeSpec, Study
 
@@ -23,7 +23,7 @@ def observe(run: RunDirectory) -> None:
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     requests = run.read_table(run.requests).with_row_index("order")
     items = run.read_table(run.items).select("task", "item", "category", "intent", "reference")
-    responses = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).unique("key", keep="first")
+    responses = run.read_responses()
     drawn = requests.join(responses.select("key", "finish"), on="key", how="inner")
     drawn = drawn.join(items, on=["task", "item"], how="left")
     _refuse_gaps(requests.height - drawn.height, requests.height, "responses", "aftertune generate")

@@ -8,20 +8,22 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import replace as changed
-from functools import cache
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aftertune.data import TuningData, load_conversations
+from aftertune.engines.openai import served_checkpoints
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
-from aftertune.study import CommandRecipe, Study, TuneRecipe
+from aftertune.study import CommandRecipe, OpenAISpec, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
 from aftertune.tuning.command import command_files, run_command
@@ -31,6 +33,7 @@ from aftertune.tuning.streams import drawn_rows
 
 if TYPE_CHECKING:
     from aftertune.engines.transformers import TransformersEngine
+    from aftertune.tuning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +64,39 @@ def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], 
         AftertuneError: the data or a recipe cannot be trained on. A failed or diverged training is a status.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    if isinstance(study.engine, OpenAISpec):
+        served = served_checkpoints(study, study.engine)
+        _warn_of_twins(served)
+        run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in served])
+        run.held_out.unlink(missing_ok=True)  # of an earlier version of the study
+        return
     model = run.read_manifest()["model"]
     base = Checkpoint("base", None, "base", CheckpointStatus.OK, "", model["path"], model["sha256"])
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     for left in run.checkpoints.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
     trainings = _trainings(run, study, base, open_engine=open_engine, progress=progress)
-    train = _trainer(run, study, base, open_engine)
+    trainers = _Trainers(run, study, base, open_engine)
     total = sum(training.n_steps for training in trainings)
     done = 0
-    checkpoints = [base]
-    for training in trainings:
-        steps = iter(range(done + 1, total + 1))
-        checkpoint = _found(run, training, may_be_dropped=study.keep_checkpoints != "all")
+    ready: dict[str, Checkpoint] = {}
+    for place, training in enumerate(trainings):
+        if training.key in ready:
+            continue
+        find = partial(_found, run, may_be_dropped=study.keep_checkpoints != "all")
+        group, checkpoint = [training], find(training)
         if checkpoint is None:
-            checkpoint = _made(run, training, train, on_step=lambda s=steps: progress("tune", next(s), total))
-        checkpoints.append(checkpoint)
-        done += training.n_steps
+            others = (other for other in trainings[place + 1 :] if other.name == training.name)
+            missing = (other for other in others if find(other) is None)
+            group += islice(missing, trainers.seeds_at_once(training) - 1)
+            steps = iter(range(done + 1, total + 1))
+            made = _made(run, group, trainers, on_step=lambda s=steps: progress("tune", next(s), total))
+            ready |= {each.key: its for each, its in zip(group, made, strict=True)}
+        else:
+            ready[training.key] = checkpoint
+        done += sum(each.n_steps for each in group)
         progress("tune", done, total)
+    checkpoints = [base, *(ready[training.key] for training in trainings)]
     _warn_of_twins(checkpoints)
     run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in checkpoints])
     _measure_held_out(run, study, checkpoints, open_engine=open_engine, progress=progress)
@@ -161,9 +179,10 @@ def _trainings(
                 asked = ask_base(engine, base, data, max_tokens=recipe.self_max_tokens)
                 rows = drawn_rows(study, name, n_rows=len(data.conversations))
                 data = answer_by_base(run, engine, data, asked=asked, rows=rows, progress=progress)
-            content |= {"data": data.sha256, "trainer": trainer_identity(open_engine())}
+            content |= {"data": data.sha256, "trainer": trainer_identity(open_engine(), recipe)}
             n_steps = _count_steps(recipe, len(data.conversations))
         else:
+            assert isinstance(recipe, CommandRecipe)  # one that is served stands beside an endpoint alone
             content |= {"files": command_files(recipe.command, _study_folder(run))}
         for seed in study.seed_list:
             key = content_key({**content, "seed": seed, "root_seed": study.root_seed})
@@ -176,32 +195,52 @@ def _rows(study: Study, name: str, recipe: TuneRecipe) -> tuple[TuningData, Tuni
     return hold_out(loaded, recipe.held_out, recipe=name, root_seed=study.root_seed)
 
 
-Train = Callable[[Training, Path, Callable[[], None]], Checkpoint]
+@dataclass(frozen=True, eq=False)
+class _Trainers:
+    """What runs trainings in folders, to which the paths in the checkpoints that it gives are relative."""
 
+    run: RunDirectory
+    study: Study
+    base: Checkpoint
+    open_engine: Callable[[], "TransformersEngine"]
 
-def _trainer(
-    run: RunDirectory, study: Study, base: Checkpoint, open_engine: Callable[[], "TransformersEngine"]
-) -> Train:
-    """What runs a training in a folder, to which the path in the checkpoint that it gives is relative."""
-
-    @cache
-    def ours():
+    @cached_property
+    def ours(self) -> "Trainer":
         from aftertune.tuning.trainer import Trainer
 
-        return Trainer(open_engine(), study.root_seed)
+        return Trainer(self.open_engine(), self.study.root_seed)
 
-    def _train(training: Training, folder: Path, on_step: Callable[[], None]) -> Checkpoint:
-        name, recipe, seed = training.name, training.recipe, training.seed
-        if isinstance(recipe, TuneRecipe):
-            assert training.data is not None
-            return ours().train(recipe, training.data, name=name, seed=seed, folder=folder, on_step=on_step)
+    def seeds_at_once(self, training: Training) -> int:
+        """How many seeds of the training's recipe are best trained in one pass."""
+        if isinstance(training.recipe, CommandRecipe):
+            return 1
+        assert training.data is not None
+        return self.ours.seeds_at_once(training.recipe, training.data, name=training.name)
+
+    def train(
+        self, group: Sequence[Training], folders: Sequence[Path], on_step: Callable[[], None]
+    ) -> list[Checkpoint]:
+        """Train seeds of one recipe."""
+        name, recipe, data = group[0].name, group[0].recipe, group[0].data
+        if isinstance(recipe, CommandRecipe):
+            return [self._run(recipe, name, group[0].seed, folders[0])]
+        assert data is not None
+        if len(group) == 1:
+            seed, folder = group[0].seed, folders[0]
+            return [self.ours.train(recipe, data, name=name, seed=seed, folder=folder, on_step=on_step)]
+        seeds = [training.seed for training in group]
+        return self.ours.train_together(
+            recipe, data, name=name, seeds=seeds, folders=folders, on_step=on_step
+        )
+
+    def _run(self, recipe: CommandRecipe, name: str, seed: int, folder: Path) -> Checkpoint:
         outcome = run_command(
             recipe,
             seed=seed,
             output=folder / "output",
-            cwd=_study_folder(run),
+            cwd=_study_folder(self.run),
             log=folder / "command.log",
-            base=Path(str(base.path)),
+            base=Path(str(self.base.path)),
         )
         if outcome.checkpoint is None:
             return Checkpoint(name, seed, "adapter", outcome.status, outcome.reason, None, None)
@@ -209,29 +248,36 @@ def _trainer(
         sha256 = checkpoint_sha256(outcome.checkpoint)
         return Checkpoint(name, seed, str(outcome.kind), outcome.status, "", path, sha256)
 
-    return _train
 
-
-def _made(run: RunDirectory, training: Training, train: Train, *, on_step: Callable[[], None]) -> Checkpoint:
-    """Train in a scratch folder, which gets its name only when it is whole."""
-    scratch = Path(tempfile.mkdtemp(dir=run.checkpoints, prefix=_SCRATCH))
-    scratch.chmod(0o755)
-    folder = _folder(run, training)
+def _made(
+    run: RunDirectory, group: Sequence[Training], trainers: _Trainers, *, on_step: Callable[[], None]
+) -> list[Checkpoint]:
+    """Train in scratch folders, which get their names only when they are whole."""
+    scratches = [Path(tempfile.mkdtemp(dir=run.checkpoints, prefix=_SCRATCH)) for _ in group]
+    placed: list[Checkpoint] = []
     try:
-        checkpoint = train(training, scratch, on_step)
-        (scratch / "checkpoint.json").write_text(json.dumps(asdict(checkpoint), indent=2), encoding="utf-8")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        publish_directory(scratch, folder)
+        checkpoints = trainers.train(group, scratches, on_step)
+        for training, scratch, checkpoint in zip(group, scratches, checkpoints, strict=True):
+            scratch.chmod(0o755)
+            folder = _folder(run, training)
+            record = json.dumps(asdict(checkpoint), indent=2)
+            (scratch / "checkpoint.json").write_text(record, encoding="utf-8")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            publish_directory(scratch, folder)
+            placed.append(_placed(checkpoint, folder))
     except OSError as error:
+        labels = " ".join(f"{training.name}/{training.seed}" for training in group)
         raise StoreError(
-            f"cannot write the checkpoint {training.name}/{training.seed} in {scratch}: {error.strerror}",
+            f"cannot write the checkpoint {labels} in {run.checkpoints}: {error.strerror}",
             "free some space and run the same command again: all that was finished is kept",
         ) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if checkpoint.status is not CheckpointStatus.OK:
-        log.warning("training %s %s: %s", checkpoint.label, checkpoint.status.value, checkpoint.reason)
-    return _placed(checkpoint, folder)
+        for scratch in scratches:
+            shutil.rmtree(scratch, ignore_errors=True)
+    for checkpoint in placed:
+        if checkpoint.status is not CheckpointStatus.OK:
+            log.warning("training %s %s: %s", checkpoint.label, checkpoint.status.value, checkpoint.reason)
+    return placed
 
 
 def _found(run: RunDirectory, training: Training, *, may_be_dropped: bool) -> Checkpoint | None:

@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from aftertune.errors import StoreError
+from aftertune.records import RESPONSE_COLUMNS, ResponseStatus
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
+from aftertune.store.shards import read_shards
 
 MANIFEST_VERSION = 1
 
@@ -72,6 +74,11 @@ class RunDirectory:
     def responses(self) -> Path:
         """Shards of responses."""
         return self.root / "responses"
+
+    @property
+    def served(self) -> Path:
+        """Shards of what endpoints said beside their responses."""
+        return self.root / "served"
 
     @property
     def prompts(self) -> Path:
@@ -207,6 +214,12 @@ class RunDirectory:
             raise StoreError(
                 f"{path} is no Parquet table: {error}", "remove it and run the study again"
             ) from error
+
+    def read_responses(self) -> pl.DataFrame:
+        """The responses, one a key: where an endpoint gave none at first and one later, the later one."""
+        found = read_shards(self.responses, RESPONSE_COLUMNS, aside=self.aside)
+        found = found.sort(pl.col("status") == ResponseStatus.FAILED, maintain_order=True)
+        return found.unique("key", keep="first", maintain_order=True)
 
     def write_json(self, path: Path, value: Any) -> None:
         """Replace a JSON file of this directory."""

@@ -8,16 +8,18 @@ from pydantic import BaseModel
 from aftertune.errors import nearest
 from aftertune.records.analysis import Primary
 from aftertune.study.grammar import (
+    ENGINES,
     AnalysisSpec,
     Columns,
     CommandRecipe,
     DataSpec,
     Decoding,
+    ServedRecipe,
     Study,
     TaskSpec,
-    TransformersSpec,
     TuneRecipe,
     Variation,
+    engine_name,
     is_tag,
 )
 
@@ -48,7 +50,6 @@ _TABLES: dict[str, type[BaseModel]] = {
     "decodings": Decoding,
     "variations": Variation,
     "analysis": AnalysisSpec,
-    "engine": TransformersSpec,
 }
 
 
@@ -96,10 +97,17 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
     elif location[0] == "recipes" and len(location) > 3:
         models = (Columns,) if location[3:-1] == ["columns"] else (DataSpec,)
     elif location[0] == "recipes":
-        is_command = "command" in content["recipes"][location[1]]
-        models = (CommandRecipe,) if is_command else (TuneRecipe, CommandRecipe)
+        recipe = content["recipes"][location[1]]
+        named = [
+            kind for key, kind in (("command", CommandRecipe), ("served", ServedRecipe)) if key in recipe
+        ]
+        models = tuple(named[:1]) or (TuneRecipe, CommandRecipe, ServedRecipe)
+    elif location[0] == "engine":
+        models = (ENGINES[engine_name(content["engine"])],)
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:
         models = (Primary,)
+    elif location[0] == "engine":
+        models = (ENGINES[engine_name(content["engine"])],)
     else:
         models = (_TABLES[location[0]],)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -164,13 +164,23 @@ class CommandRecipe(_Strict):
         return command
 
 
+class ServedRecipe(_Strict):
+    """Finished fine-tunes of one recipe that the engine's endpoint serves: a model's name for each seed."""
+
+    served: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)]
+
+
 def _recipe_kind(value: Any) -> str:
-    is_command = "command" in value if isinstance(value, dict) else isinstance(value, CommandRecipe)
-    return "<command>" if is_command else "<tune>"
+    for key, recipe in (("command", CommandRecipe), ("served", ServedRecipe)):
+        if key in value if isinstance(value, dict) else isinstance(value, recipe):
+            return f"<{key}>"
+    return "<tune>"
 
 
 Recipe = Annotated[
-    Annotated[TuneRecipe, Tag("<tune>")] | Annotated[CommandRecipe, Tag("<command>")],
+    Annotated[TuneRecipe, Tag("<tune>")]
+    | Annotated[CommandRecipe, Tag("<command>")]
+    | Annotated[ServedRecipe, Tag("<served>")],
     Discriminator(_recipe_kind),
 ]
 
@@ -242,6 +252,11 @@ class Decoding(_Strict):
         return self.model_dump(exclude={"repeats"})
 
 
+# Prices in US dollars per million tokens, [prompt, answer]; none: the cost is not counted.
+_Price = Annotated[float, Field(ge=0)]
+_Prices = Annotated[tuple[_Price, ...], Field(strict=False, min_length=2, max_length=2)] | None
+
+
 class JudgeSpec(_Strict):
     """A judge: a known name, or a user's own rubric (`rubric`, a YAML file).
 
@@ -258,10 +273,7 @@ class JudgeSpec(_Strict):
     api_key_env: Name = "OPENAI_API_KEY"  # the environment variable that holds the key; never the key
     temperature: float = Field(default=0.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
-    # Prices in US dollars per million tokens, [prompt, answer]; none: the cost is not counted.
-    usd_per_million_tokens: (
-        Annotated[tuple[float, ...], Field(strict=False, min_length=2, max_length=2)] | None
-    ) = None
+    usd_per_million_tokens: _Prices = None
     repeats: int = Field(default=1, ge=1)  # judge_repeat: each response is judged so often
 
     @model_validator(mode="after")
@@ -301,6 +313,53 @@ class TransformersSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class OpenAISpec(_Strict):
+    """Models behind an OpenAI-compatible endpoint: nothing is tuned there, and no weight is seen.
+
+    The study's `model` is the endpoint's name of the base, and recipes name their models with `served`.
+    """
+
+    name: Literal["openai"] = "openai"
+    endpoint: str = Field(min_length=1)  # base URL, as https://api.openai.com/v1
+    api_key_env: Name = "OPENAI_API_KEY"  # the environment variable that holds the key; never the key
+    at_once: int = Field(default=8, ge=1, le=256)  # requests under way together
+    timeout_s: float = Field(default=120.0, gt=0)  # what one response may take
+    usd_per_million_tokens: _Prices = None  # of all models alike; write those of the dearest
+
+
+class VllmSpec(_Strict):
+    """vLLM, in this process's machine: its own kernels draw, our loop still tunes.
+
+    What vLLM must know of the adapters (how many, of which rank) is read from them.
+    """
+
+    name: Literal["vllm"] = "vllm"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)  # of prompt and response; default: the model's
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
+
+
+ENGINES: dict[str, type[_Strict]] = {
+    "transformers": TransformersSpec,
+    "vllm": VllmSpec,
+    "openai": OpenAISpec,
+}
+
+
+def engine_name(value: Any) -> str:
+    """Which engine a study's `engine` is; the first of them where it does not say."""
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if isinstance(name, str) and name in ENGINES else "transformers"
+
+
+_Engine = Annotated[
+    Annotated[TransformersSpec, Tag("<transformers>")]
+    | Annotated[VllmSpec, Tag("<vllm>")]
+    | Annotated[OpenAISpec, Tag("<openai>")],
+    Discriminator(lambda value: f"<{engine_name(value)}>"),
+]
+
+
 class AnalysisSpec(_Strict):
     """What was fixed before the run."""
 
@@ -326,7 +385,7 @@ class Study(_Strict):
     judges: tuple[JudgeSpec, ...] = Field(strict=False, min_length=1)
     variations: tuple[Variation, ...] = Field(default=(), strict=False)
     analysis: AnalysisSpec = AnalysisSpec()
-    engine: TransformersSpec = TransformersSpec()
+    engine: _Engine = TransformersSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
 
     @field_validator("tasks", "judges", mode="before")
@@ -335,6 +394,14 @@ class Study(_Strict):
         if not isinstance(value, list | tuple):
             return value
         return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _known_engine(cls, value: Any) -> Any:
+        name = value.get("name", "transformers") if isinstance(value, dict) else "transformers"
+        if name not in list(ENGINES):
+            raise ValueError(f"no engine is called {name!r}; {nearest(str(name), ENGINES)}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -352,7 +419,38 @@ class Study(_Strict):
                         f"decodings.{name}.repeats names {label!r}; {nearest(label, sorted(labels))}"
                     )
         self._check_primary()
+        self._check_served()
         return self
+
+    def _check_served(self) -> None:
+        served = {name: recipe for name, recipe in self.recipes.items() if isinstance(recipe, ServedRecipe)}
+        if not isinstance(self.engine, OpenAISpec):
+            for name in served:
+                raise ValueError(
+                    f"recipes.{name} is served: write the endpoint: `engine: {{name: openai, …}}`"
+                )
+            return
+        if self.numerics == "exact":
+            raise ValueError(
+                "numerics: exact cannot be promised by an endpoint: leave it out, or draw on this machine"
+            )
+        if self.revision is not None:
+            raise ValueError(
+                "revision is a commit of the hub's, and the model is an endpoint's: leave it out"
+            )
+        for name in (name for name in self.recipes if name not in served):
+            raise ValueError(
+                f"recipes.{name} tunes on this machine, and the engine is an endpoint: serve what was tuned "
+                "and write `served: [a model's name for each seed]`, or draw on this machine"
+            )
+        for name, recipe in served.items():
+            n_names, n_seeds = len(recipe.served), len(self.seed_list)
+            if n_names != n_seeds:
+                raise ValueError(
+                    f"recipes.{name}.served has {n_names} names, and the study {n_seeds} seeds: "
+                    "write one name for each seed"
+                )
+            _refuse_twins(f"recipes.{name}.served", list(recipe.served))
 
     def _check_primary(self) -> None:
         primary = self.analysis.primary

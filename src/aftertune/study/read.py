@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aftertune.errors import StudyError
 from aftertune.study.faults import fault
-from aftertune.study.grammar import AnalysisSpec, DataSpec, Study, TuneRecipe
+from aftertune.study.grammar import AnalysisSpec, DataSpec, OpenAISpec, Study, TuneRecipe
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -143,7 +143,8 @@ def _absolute(study: Study, folder: Path) -> Study:
         for judge in study.judges
     )
     model = study.model
-    if model.startswith((".", "/", "~")) or (folder / model).is_dir():
+    served = isinstance(study.engine, OpenAISpec)  # a name that the endpoint knows, whatever it looks like
+    if not served and (model.startswith((".", "/", "~")) or (folder / model).is_dir()):
         model = _resolve(model, folder)
     analysis = study.analysis
     if analysis.calibration is not None:

@@ -7,8 +7,9 @@ float32.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from aftertune.study import TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import save_adapter, save_full
 from aftertune.tuning.encode import IGNORED, Example
-from aftertune.tuning.optimise import Rows, StepLog, collate, optimise
+from aftertune.tuning.lora import NotStackableError
+from aftertune.tuning.optimise import Plan, StepLog, Tokens, answer_logits, collate, optimise
+from aftertune.tuning.packed import attention_of, can_pack, packed
 from aftertune.tuning.streams import TrainingStreams
-from aftertune.tuning.trainable import Tensors, made_trainable
+from aftertune.tuning.trainable import Tensors, goes_together, made_trainable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,49 +84,121 @@ def train(
         TuningError: the training cannot start (dtype, method, target modules, a row too long or unanswered).
         DataError: the subset is larger than the data.
     """
-    rows = streams.subset(len(examples), recipe.n)
-    _check(model, chosen := [examples[row] for row in rows])
-    steps = _plan(chosen, recipe, streams=streams, pad_token_id=pad_token_id, device=model.device)
-    dtype, started, logs = model.dtype, time.perf_counter(), list[StepLog]()
-
-    def log(entry: StepLog) -> None:
-        logs.append(entry)
-        on_step(entry)
-
-    tensors = config = None
-    with (
-        _own_generators(model.device, streams),
-        made_trainable(model, recipe, streams) as collect,
-        _training_mode(model, checkpointing=recipe.gradient_checkpointing),
-    ):
-        reason = optimise(model, steps, recipe, dtype=dtype, on_step=log)
-        if not reason:
-            tensors, config = collect()
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                reason = f"step {len(steps)}, the last, left weights that are not finite"
-                tensors = config = None
-    return TrainingOutcome(
-        status=CheckpointStatus.DIVERGED if reason else CheckpointStatus.OK,
-        reason=reason,
-        kind="full" if recipe.method == "full" else "adapter",
-        rows=rows,
-        n_steps=len(logs),
-        n_tokens=sum(entry.n_tokens for entry in logs),
-        elapsed_s=time.perf_counter() - started,
-        tensors=tensors,
-        config=config,
-    )
+    return _train(
+        model,
+        examples,
+        recipe,
+        streams=[streams],
+        pad_token_id=pad_token_id,
+        on_step=lambda _, entry: on_step(entry),
+    )[0]
 
 
-def _plan(
+def train_together(
+    model: PreTrainedModel,
     examples: Sequence[Example],
     recipe: TuneRecipe,
     *,
-    streams: TrainingStreams,
+    streams: Sequence[TrainingStreams],
     pad_token_id: int,
-    device: torch.device,
-) -> list[list[Rows]]:
-    """The padded batches of every step, in the order that the `order` stream gives."""
+    on_step: Callable[[int, StepLog], None],
+) -> list[TrainingOutcome]:
+    """`train` for several seeds of a recipe, in one pass through the base where they can share it.
+
+    The base is read once for all seeds, which a GPU does in little more time than for one. What each seed
+    learns is what it learns alone, but for rounding; a seed that diverges leaves the others alone. Where the
+    recipe or the architecture does not allow it, one seed is trained after another.
+
+    Args:
+        model: as in `train`, like what is not said here.
+        examples: as in `train`.
+        recipe: as in `train`.
+        streams: of each seed.
+        pad_token_id: as in `train`.
+        on_step: called with a seed's place among `streams`, and its step.
+
+    Returns:
+        An outcome for each seed; `elapsed_s` is that of all where they were trained in one pass.
+    """
+    settings: dict[str, Any] = {"pad_token_id": pad_token_id}
+    if goes_together(recipe):
+        with suppress(NotStackableError):  # known before the first step ends
+            return _train(model, examples, recipe, streams=streams, on_step=on_step, **settings)
+    return [
+        train(model, examples, recipe, streams=each, on_step=partial(on_step, place), **settings)
+        for place, each in enumerate(streams)
+    ]
+
+
+def _train(
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    recipe: TuneRecipe,
+    *,
+    streams: Sequence[TrainingStreams],
+    pad_token_id: int,
+    on_step: Callable[[int, StepLog], None],
+) -> list[TrainingOutcome]:
+    rows = [each.subset(len(examples), recipe.n) for each in streams]
+    chosen = [[examples[row] for row in of_seed] for of_seed in rows]
+    _check(model, used := [example for of_seed in chosen for example in of_seed])
+    packs = can_pack(model, max(len(example.input_ids) for example in used))
+    if not packs and len(streams) > 1:
+        raise NotStackableError("rows cannot be packed for this architecture", "train one seed after another")
+    plans = [_plan(of_seed, recipe, each) for of_seed, each in zip(chosen, streams, strict=True)]
+    fused = model.device.type == "cuda" and attention_of(model) == "sdpa"
+    dtype, started = model.dtype, time.perf_counter()
+    logs: list[list[StepLog]] = [[] for _ in streams]
+    made: list[tuple[Tensors, dict[str, Any] | None] | None] = [None for _ in streams]
+
+    def log(seed: int, entry: StepLog) -> None:
+        logs[seed].append(entry)
+        on_step(seed, entry)
+
+    with (
+        _own_generators(model.device, streams[0]),
+        made_trainable(model, recipe, streams) as trained,
+        _training_mode(model, checkpointing=recipe.gradient_checkpointing),
+        packed(model) if packs else nullcontext(),
+    ):
+        # Our own adapter layers and a bfloat16 model compute in bfloat16 by themselves.
+        mixed = dtype == torch.bfloat16 and not trained.stacked
+
+        def evaluate(batches: Sequence[Sequence[Example]]) -> tuple[torch.Tensor, Tokens]:
+            tokens = collate(
+                batches, packs=packs, pad_token_id=pad_token_id, device=model.device, fused=fused
+            )
+            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=mixed):
+                return answer_logits(model, tokens), tokens
+
+        reasons = optimise(plans, recipe, trained, evaluate=evaluate, on_step=log)
+        for seed, reason in enumerate(reasons):
+            if not reason:
+                tensors, config = trained.collect(seed)
+                if all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                    made[seed] = tensors, config
+                else:
+                    last = len(plans[seed].steps)
+                    reasons[seed] = f"step {last}, the last, left weights that are not finite"
+    elapsed_s = time.perf_counter() - started
+    return [
+        TrainingOutcome(
+            status=CheckpointStatus.DIVERGED if reasons[seed] else CheckpointStatus.OK,
+            reason=reasons[seed],
+            kind="full" if recipe.method == "full" else "adapter",
+            rows=rows[seed],
+            n_steps=len(logs[seed]),
+            n_tokens=sum(entry.n_tokens for entry in logs[seed]),
+            elapsed_s=elapsed_s,
+            tensors=result[0] if result else None,
+            config=result[1] if result else None,
+        )
+        for seed, result in enumerate(made)
+    ]
+
+
+def _plan(examples: Sequence[Example], recipe: TuneRecipe, streams: TrainingStreams) -> Plan:
+    """The batches of every step, in the order that the `order` stream gives."""
     steps = plan_steps(
         [len(example.input_ids) for example in examples],
         batch_size=recipe.batch_size,
@@ -131,7 +206,7 @@ def _plan(
         epochs=recipe.epochs,
         rng=streams.generator("order"),
     )
-    return [[collate(examples, batch, pad_token_id, device) for batch in step] for step in steps]
+    return Plan(examples, steps)
 
 
 def save_checkpoint(outcome: TrainingOutcome, directory: Path, *, base: Path, base_name: str) -> None:

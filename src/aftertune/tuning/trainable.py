@@ -2,8 +2,9 @@
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast
@@ -11,25 +12,49 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from aftertune.errors import TuningError
 from aftertune.study import TuneRecipe
+from aftertune.tuning.lora import LoraStack, NotStackableError
 from aftertune.tuning.streams import TrainingStreams
 
 Tensors = dict[str, torch.Tensor]
-# Called after a training that went well: the checkpoint's tensors, on the CPU, and the adapter's
-# configuration.
-Collect = Callable[[], tuple[Tensors, dict[str, Any] | None]]
 
 
-def made_trainable(model: PreTrainedModel, recipe: TuneRecipe, streams: TrainingStreams) -> Any:
-    """The context in which `model` itself can be trained by the recipe's method; it yields a `Collect`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Trainable:
+    """What is trained: of one seed, or of several, whose tensors are then stacked along the first axis.
+
+    `collect`, called for a seed (by its place) whose training went well, gives the checkpoint's tensors, on
+    the CPU, and the adapter's configuration.
+    """
+
+    parameters: Sequence[torch.nn.Parameter]
+    stacked: bool
+    collect: Callable[[int], tuple[Tensors, dict[str, Any] | None]]
+
+
+def goes_together(recipe: TuneRecipe) -> bool:
+    """Whether several seeds of the recipe can be trained in one pass: adapters without dropout."""
+    return recipe.method == "lora" and recipe.dropout == 0
+
+
+def made_trainable(model: PreTrainedModel, recipe: TuneRecipe, streams: Sequence[TrainingStreams]) -> Any:
+    """The context in which `model` itself can be trained by the recipe's method; it yields a `Trainable`.
 
     On leaving, however that comes about, the model's modules, weights and flags are what they were.
 
+    Args:
+        model: the base.
+        recipe: says method and target modules.
+        streams: of each seed; several only where the recipe `goes_together`.
+
     Raises:
         TuningError: the method does not fit how the model was loaded, or the target modules are not in it.
+        NotStackableError: several seeds, and the model has target modules that are not plain linear layers.
     """
     in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
     if recipe.method == "qlora":
@@ -44,7 +69,9 @@ def made_trainable(model: PreTrainedModel, recipe: TuneRecipe, streams: Training
 
 
 @contextmanager
-def _adapter(model: PreTrainedModel, recipe: TuneRecipe, streams: TrainingStreams) -> Generator[Collect]:
+def _adapter(
+    model: PreTrainedModel, recipe: TuneRecipe, streams: Sequence[TrainingStreams]
+) -> Generator[Trainable]:
     """LoRA matrices in float32 beside frozen base weights (Hu et al. 2021, arXiv 2106.09685)."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     targets = recipe.target_modules
@@ -67,32 +94,73 @@ def _adapter(model: PreTrainedModel, recipe: TuneRecipe, streams: TrainingStream
             "write all-linear, or names of its layers",
         ) from error
     try:
-        _initialise(adapted, streams)
+        layers = {name: layer for name, layer in adapted.named_modules() if isinstance(layer, LoraLayer)}
+        if goes_together(recipe) and all(_is_plain(layer) for layer in layers.values()):
+            yield _stacked(adapted, layers, config, streams)
+            return
+        if len(streams) > 1:
+            raise NotStackableError(
+                "a target module is not a plain linear layer", "train one seed after another"
+            )
+        _initialise(adapted, streams[0])
         # Autocast does the casting; peft's own would make a float32 copy of every input first.
         with disable_input_dtype_casting(adapted):
-            yield lambda: (
-                _on_cpu(get_peft_model_state_dict(adapted, save_embedding_layers=False)),
-                _plain(config),
-            )
+            trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+            yield Trainable(trained, stacked=False, collect=lambda _: _collected(adapted, config))
     finally:
         adapted.unload()
         _restore(flags)
 
 
+def _is_plain(layer: Any) -> bool:
+    return type(layer) is LoraLinear and type(layer.base_layer) is torch.nn.Linear
+
+
+def _stacked(
+    adapted: PeftModel, layers: dict[str, Any], config: LoraConfig, streams: Sequence[TrainingStreams]
+) -> Trainable:
+    """Our own layers in place of peft's, whose matrices serve for their names only."""
+    stacks = [
+        LoraStack(
+            layer,
+            [
+                _drawn(layer.lora_A["default"].weight, f"{name}.lora_A.default.weight", each)
+                for each in streams
+            ],
+        )
+        for name, layer in layers.items()
+    ]
+
+    def collect(seed: int) -> tuple[Tensors, dict[str, Any]]:
+        for stack in stacks:
+            stack.write_back(seed)
+        return _collected(adapted, config)
+
+    return Trainable([p for stack in stacks for p in (stack.a, stack.b)], stacked=True, collect=collect)
+
+
+def _collected(adapted: PeftModel, config: LoraConfig) -> tuple[Tensors, dict[str, Any]]:
+    return _on_cpu(get_peft_model_state_dict(adapted, save_embedding_layers=False)), _plain(config)
+
+
 def _initialise(adapted: PeftModel, streams: TrainingStreams) -> None:
-    """A uniform in ±1/√(inputs), B zero: peft's own start, but drawn from the `init` stream, by matrix."""
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if ".lora_A." in name:
-                bound = parameter.shape[1] ** -0.5
-                drawn = streams.generator("init", name).uniform(-bound, bound, size=tuple(parameter.shape))
-                parameter.copy_(torch.from_numpy(drawn))
+                parameter.copy_(_drawn(parameter, name, streams))
             elif ".lora_B." in name:
                 parameter.zero_()
 
 
+def _drawn(matrix: torch.Tensor, name: str, streams: TrainingStreams) -> torch.Tensor:
+    """A uniform in ±1/√(inputs), B zero: peft's own start, but drawn from the `init` stream, by matrix."""
+    bound = matrix.shape[1] ** -0.5
+    drawn = streams.generator("init", name).uniform(-bound, bound, size=tuple(matrix.shape))
+    return torch.from_numpy(drawn).to(matrix)
+
+
 @contextmanager
-def _full(model: PreTrainedModel) -> Generator[Collect]:
+def _full(model: PreTrainedModel) -> Generator[Trainable]:
     """All weights trained on a float32 copy; the originals are set aside, untouched, and put back."""
     kept = [(parameter, parameter.data, parameter.requires_grad) for parameter in model.parameters()]
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
@@ -101,7 +169,14 @@ def _full(model: PreTrainedModel) -> Generator[Collect]:
             parameter.data = data.to(torch.float32, copy=True)
             parameter.requires_grad_(True)
         # named_parameters names tied weights once, as a saved model does.
-        yield lambda: (_on_cpu({name: p.to(dtypes[name]) for name, p in model.named_parameters()}), None)
+        yield Trainable(
+            list(model.parameters()),
+            stacked=False,
+            collect=lambda _: (
+                _on_cpu({name: p.to(dtypes[name]) for name, p in model.named_parameters()}),
+                None,
+            ),
+        )
     finally:
         for parameter, data, flag in kept:
             parameter.grad = None

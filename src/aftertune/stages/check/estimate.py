@@ -4,9 +4,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from aftertune.data.conversations import Conversation
+from aftertune.engines.loading import ModelSource
 from aftertune.stages.check.resolve import Resolved, targeted
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
-from aftertune.study import TuneRecipe
+from aftertune.study import OpenAISpec, TuneRecipe
 from aftertune.tuning.streams import drawn_rows
 
 # Measured on two cores of an AMD EPYC (Zen 4) with SmolLM2-135M in bfloat16; docs/log.md, 2026-11-21.
@@ -15,7 +16,8 @@ TRAINED_TOKENS_PER_S = 350.0
 MEASURED_PARAMETERS = 135e6
 # Refusals stop early and other answers run to the limit: on the demo's tasks about this share of it is used.
 USED_SHARE_OF_MAX_TOKENS = 0.55
-
+# OpenAI's rule of thumb for English; an endpoint's tokenizer is not here to count.
+CHARACTERS_PER_TOKEN = 4
 
 # A response with its text, its request and its judgments, compressed; a float32 number of an adapter.
 RESPONSE_BYTES = 1_000
@@ -32,7 +34,8 @@ class Estimate:
     n_judgments: int
     n_training_tokens: int
     generated_tokens: int
-    time_s: float
+    time_s: float | None  # None where an endpoint draws
+    usd: float | None  # of an endpoint with prices
     disk_bytes: int
     attention_bytes: int  # kept for the backward pass of the largest training batch, on a CPU
     half_width: float | None  # of a recipe's rate on the primary (or first) task; None below 2 seeds
@@ -44,14 +47,21 @@ def estimate(resolved: Resolved) -> Estimate:
     study = resolved.study
     n_items = sum(len(task.items) for task in resolved.tasks)
     labels = ["base", *(f"{recipe}/{seed}" for recipe in study.recipes for seed in study.seed_list)]
-    n_responses, tokens = 0, _self_answer_tokens(resolved)
+    n_responses, prompted, tokens = 0, 0, _self_answer_tokens(resolved)
+    characters = sum(len(item.prompt) for task in resolved.tasks for item in task.items)
     for decoding in study.decodings.values():
-        n = n_items * sum(decoding.repeats_of(label) for label in labels)
+        n_draws = sum(decoding.repeats_of(label) for label in labels)
+        n = n_items * n_draws
         n_responses += n
+        prompted += (
+            n_draws * (characters + n_items * len(decoding.system_prompt or "")) / CHARACTERS_PER_TOKEN
+        )
         tokens += round(n * decoding.max_tokens * USED_SHARE_OF_MAX_TOKENS)
-    weights = sum(file.stat().st_size for file in resolved.model.path.glob("*.safetensors"))
-    scale = weights / 2 / MEASURED_PARAMETERS
-    time_s = scale * (tokens / GENERATED_TOKENS_PER_S + resolved.n_training_tokens / TRAINED_TOKENS_PER_S)
+    weights, time_s = 0, None
+    if isinstance(resolved.model, ModelSource):
+        weights = sum(file.stat().st_size for file in resolved.model.path.glob("*.safetensors"))
+        scale = weights / 2 / MEASURED_PARAMETERS
+        time_s = scale * (tokens / GENERATED_TOKENS_PER_S + resolved.n_training_tokens / TRAINED_TOKENS_PER_S)
     width, difference = _precision(resolved)
     return Estimate(
         n_checkpoints=len(labels) - 1,
@@ -65,11 +75,19 @@ def estimate(resolved: Resolved) -> Estimate:
         n_training_tokens=resolved.n_training_tokens,
         generated_tokens=tokens,
         time_s=time_s,
+        usd=_usd(study.engine, prompted, tokens),
         disk_bytes=n_responses * RESPONSE_BYTES + _checkpoint_bytes(resolved, weights),
         attention_bytes=resolved.attention_bytes,
         half_width=width,
         detectable_difference=difference,
     )
+
+
+def _usd(engine: object, n_prompt: float, n_drawn: int) -> float | None:
+    if not isinstance(engine, OpenAISpec) or engine.usd_per_million_tokens is None:
+        return None
+    prompt, answer = engine.usd_per_million_tokens
+    return (n_prompt * prompt + n_drawn * answer) / 1e6
 
 
 def _self_answer_tokens(resolved: Resolved) -> int:
@@ -99,7 +117,7 @@ def _checkpoint_bytes(resolved: Resolved, weights: int) -> int:
             sides = sum(sum(shape) for shape in targeted(resolved.linear, modules).values())
             one_of_each += recipe.rank * sides * ADAPTER_NUMBER_BYTES
         else:
-            one_of_each += weights
+            one_of_each += weights  # 0 of an endpoint's, which keeps them
     return one_of_each * len(resolved.study.seed_list)
 
 

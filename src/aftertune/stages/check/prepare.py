@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aftertune import __version__
+from aftertune.engines.loading import ModelSource
+from aftertune.engines.openai import ServedModel
 from aftertune.errors import StudyError
 from aftertune.records import ITEM_COLUMNS
 from aftertune.stages.check.resolve import Resolved, resolve
@@ -60,8 +62,8 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
         "versions": _versions(),
         "hardware": _hardware(),
         "git": _git(),
-        "model": {**asdict(resolved.model), "path": str(resolved.model.path)},
-        "template": {"sha256": content_key(resolved.chat_template), "text": resolved.chat_template},
+        "model": _model(resolved.model),
+        "template": _template(resolved.chat_template),
         "tasks": [
             {
                 "name": t.name,
@@ -100,6 +102,17 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
             for j in resolved.judges
         ],
     }
+
+
+def _model(model: ModelSource | ServedModel) -> dict[str, Any]:
+    path = str(model.path) if isinstance(model, ModelSource) else None
+    return {**asdict(model), "path": path}
+
+
+def _template(text: str | None) -> dict[str, str]:
+    if text is None:
+        return {"text": "the endpoint's own, which is not seen"}
+    return {"sha256": content_key(text), "text": text}
 
 
 def _versions() -> dict[str, str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aftertune.data import TuningData, load_conversations
-from aftertune.engines import open_local_engine
+from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.loading import ModelSource, context_length, resolve_model
+from aftertune.engines.openai import ServedModel, address_of, served_model
 from aftertune.errors import DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
@@ -16,7 +17,7 @@ from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
-from aftertune.study import Study, TuneRecipe, parse_study
+from aftertune.study import OpenAISpec, Study, TuneRecipe, parse_study
 from aftertune.tasks import load_task
 from aftertune.tuning.encode import IGNORED, encode_all
 from aftertune.tuning.held_out import hold_out
@@ -30,19 +31,20 @@ if TYPE_CHECKING:
 class Resolved:
     """A study with all that it names found and read.
 
-    `linear` are the shapes of the model's weight matrices, by name, without embeddings and output layer.
+    `linear` are the shapes of the model's weight matrices, by name, without embeddings and output layer. Of a
+    model that an endpoint serves there are none, no template and no length of a prompt.
     """
 
     study: Study
-    model: ModelSource
-    chat_template: str
+    model: ModelSource | ServedModel
+    chat_template: str | None
     linear: dict[str, tuple[int, int]]
     tasks: tuple[Task, ...]
     judges: tuple[Judge, ...]
     data: dict[str, TuningData]  # the rows that a recipe can train on
     held_out: dict[str, TuningData]  # those that it never does; only of recipes that hold rows out
     scans: tuple[Scan, ...]  # one a recipe that aftertune tunes itself
-    max_prompt_tokens: int
+    max_prompt_tokens: int | None
     n_training_tokens: int  # over all recipes, seeds and epochs
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
@@ -61,13 +63,15 @@ def resolve(study: Study) -> Resolved:
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
     _check_variations(study)
+    if isinstance(study.engine, OpenAISpec):
+        return _served(study, study.engine, tasks, judges)
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
     linear = _linear_shapes(model.path)
     _check_methods(study, linear)
-    engine = open_local_engine(
-        study, model
-    )  # refuses a device or a dtype that is not there; loads no weights
+    # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
+    engine = open_local_engine(study, model)
+    open_engine(study, lambda: model, local=lambda: engine)
     config = _config(model.path)
     context = context_length(config)
     longest = _check_prompts(study, tasks, engine, context)
@@ -93,6 +97,25 @@ def resolve(study: Study) -> Resolved:
         max_prompt_tokens=longest,
         n_training_tokens=n_tokens,
         attention_bytes=attention,
+    )
+
+
+def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> Resolved:
+    """A study of an endpoint's models: its key must be there, and nobody is called."""
+    address_of(spec).key()
+    return Resolved(
+        study=study,
+        model=served_model(study, spec),
+        chat_template=None,
+        linear={},
+        tasks=tasks,
+        judges=judges,
+        data={},
+        held_out={},
+        scans=(),
+        max_prompt_tokens=None,
+        n_training_tokens=0,
+        attention_bytes=0,
     )
 
 
