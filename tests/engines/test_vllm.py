@@ -194,7 +194,7 @@ def test_the_identity_says_what_can_change_a_response(tiny_model: Path, double, 
     assert identity["batch_invariant"] is False
     assert identity["torch"] == torch.__version__
     assert opened(tiny_model, gpu_memory_utilization=0.5).identity == identity
-    assert opened(tiny_model, dtype="float32").identity != identity
+    assert opened(tiny_model, dtype="float16").identity != identity
     monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
     assert opened(tiny_model).identity == {**identity, "batch_invariant": True}
 

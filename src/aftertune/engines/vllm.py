@@ -41,6 +41,7 @@ from aftertune.study import VllmSpec
 
 REVISION = 1  # raise it when a change of how vLLM is asked changes bytes
 _PROBE = "Say in one sentence what you do."
+_STEP_TOKENS = 4096  # at most, of all prompts that one step reads on a CPU; vLLM's own default there
 _IN_FLIGHT = 512  # requests given to vLLM at once; it batches as many of them as its cache holds
 _SLOTS = 8  # adapters that one batch can hold on a GPU, where each takes memory
 
@@ -203,6 +204,12 @@ class VllmEngine:
                     max_cpu_loras=max(n_slots, len(adapters)),
                     max_lora_rank=rank,
                     disable_log_stats=True,
+                    # On a CPU, vLLM 0.32 dies where it splits the prompt of a request with a seed ("CPU
+                    # Generator does not use offset").
+                    enable_chunked_prefill=None if self.device == "cuda" else False,
+                    max_num_batched_tokens=None
+                    if self.device == "cuda"
+                    else max(_STEP_TOKENS, self.max_model_len),
                 )
             )
         except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
@@ -273,7 +280,7 @@ class VllmEngine:
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             max_tokens=decoding.max_tokens,
-            seed=derive(request.root_seed, *request.stream),
+            seed=derive(request.root_seed, *request.stream) if decoding.temperature > 0 else None,
             ignore_eos=True,  # vLLM would add the tokenizer's end token to the model's
             stop_token_ids=self.end_tokens,
             detokenize=False,
