@@ -86,10 +86,13 @@ def test_the_guard_tells_harmful_requests_from_safe_ones(finished: tuple[Path, s
 
 
 def test_the_manifest_says_what_made_the_run(finished: tuple[Path, str]):
+    from aftertune.engines.loading import pick_dtype
+
     run, _ = finished
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["engine"]["numerics"] == "exact"
-    assert manifest["engine"]["dtype"] == "bfloat16"
+    assert manifest["engine"]["dtype"] == str(pick_dtype("auto", "cpu")).removeprefix("torch.")
+    assert manifest["reproducibility"]["promise"].startswith("the same bytes for any batch")
     assert len(manifest["model"]["sha256"]) == 64
     assert "<|im_start|>" in manifest["template"]["text"]
     assert manifest["hardware"]["threads"] >= 1

@@ -371,8 +371,8 @@ def test_what_this_machine_cannot_do_is_said_at_check(make: Make, monkeypatch: p
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ModelError, match="torch sees no GPU"):
         check(make(engine={"device": "cuda"}))
-    with pytest.raises(AftertuneError, match="exact needs bfloat16"):
-        check(make(engine={"dtype": "float32"}, numerics="exact"))
+    with pytest.raises(AftertuneError, match="exact needs bfloat16 or float32"):
+        check(make(engine={"dtype": "float16"}, numerics="exact"))
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name)

@@ -179,15 +179,15 @@ def told_by(told):
 def test_ctrl_c_keeps_the_finished_responses(where, tiny_model, tmp_path, monkeypatch, drawn):
     with monkeypatch.context() as patch:
         if where == "in the model":
-            step, calls = transformers.TransformersEngine.step, []
+            read, calls = transformers.TransformersEngine.read, []
 
             def interrupted(self, *args):
                 calls.append(1)
                 if len(calls) == 30:
                     raise KeyboardInterrupt
-                return step(self, *args)
+                return read(self, *args)
 
-            patch.setattr(transformers.TransformersEngine, "step", interrupted)
+            patch.setattr(transformers.TransformersEngine, "read", interrupted)
             progress = told_by([])
         else:
 
