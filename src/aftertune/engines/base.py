@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from aftertune.records import Checkpoint, Finish, ResponseStatus, Served
 from aftertune.store import content_key
@@ -85,6 +85,18 @@ class Completion:
     status: ResponseStatus
     reason: str
     served: Served | None = None  # of an endpoint's reply
+
+    @classmethod
+    def drawn(cls, key: str, text: str, n_tokens: int, finish: Finish | None) -> Self:
+        """A response that ended, which may be empty."""
+        if text.strip():
+            return cls(key, text, n_tokens, finish, ResponseStatus.OK, "")
+        return cls(key, text, n_tokens, finish, ResponseStatus.EMPTY, f"no text in {n_tokens} tokens")
+
+    @classmethod
+    def failed(cls, key: str, text: str, n_tokens: int, reason: str) -> Self:
+        """A response that was given up, with the text before that."""
+        return cls(key, text, n_tokens, None, ResponseStatus.FAILED, reason)
 
 
 class Engine(Protocol):

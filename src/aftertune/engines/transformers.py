@@ -38,7 +38,7 @@ from aftertune.engines.loading import (
 from aftertune.engines.lora import RANK_STEP, Lora, Share, Shares, plain_config, read_lora
 from aftertune.engines.rows import LENGTH_STEP
 from aftertune.errors import EngineError, ModelError
-from aftertune.records import Checkpoint, Finish, ResponseStatus
+from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec
 
 log = logging.getLogger(__name__)
@@ -381,10 +381,8 @@ class TransformersEngine:
         tokens = row.tokens[:-1] if row.finish is Finish.STOP else row.tokens
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         if row.fault:
-            return Completion(row.request.key, text, len(tokens), None, ResponseStatus.FAILED, row.fault)
-        status = ResponseStatus.OK if text.strip() else ResponseStatus.EMPTY
-        reason = "" if text.strip() else f"no text in {len(tokens)} tokens"
-        return Completion(row.request.key, text, len(tokens), row.finish, status, reason)
+            return Completion.failed(row.request.key, text, len(tokens), row.fault)
+        return Completion.drawn(row.request.key, text, len(tokens), row.finish)
 
 
 def _fewest_tokens(base: PreTrainedModel) -> int:

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from aftertune.engines.loading import (
     render_prompt,
 )
 from aftertune.errors import EngineError, ModelError
-from aftertune.records import Checkpoint, Finish, ResponseStatus
+from aftertune.records import Checkpoint, Finish
 from aftertune.seeds import derive
 from aftertune.study import VllmSpec
 
@@ -218,9 +219,12 @@ class VllmEngine:
                 "its log above says why; engine.gpu_memory_utilization and engine.max_model_len "
                 "decide its memory",
             ) from error
+        over = threading.Event()
+        threading.Thread(target=_watch, args=(engine.engine_core, over), daemon=True).start()
         try:
             yield engine
         finally:
+            over.set()
             engine.engine_core.shutdown()
 
     def _adapted(self, engine: Any, adapters: list[Checkpoint]) -> dict[str, Any]:
@@ -299,11 +303,8 @@ class VllmEngine:
         elif not math.isfinite(output.cumulative_logprob):
             fault = "the logits are not finite"
         if fault:
-            return Completion(request.key, text, len(tokens), None, ResponseStatus.FAILED, fault)
-        status = ResponseStatus.OK if text.strip() else ResponseStatus.EMPTY
-        reason = "" if text.strip() else f"no text in {len(tokens)} tokens"
-        finish = Finish.STOP if stopped else Finish.LENGTH
-        return Completion(request.key, text, len(tokens), finish, status, reason)
+            return Completion.failed(request.key, text, len(tokens), fault)
+        return Completion.drawn(request.key, text, len(tokens), Finish.STOP if stopped else Finish.LENGTH)
 
 
 def _step(engine: Any) -> list[Any]:
@@ -319,6 +320,15 @@ def _step(engine: Any) -> list[Any]:
             "vLLM died while it drew responses; its log above says why",
             "what was finished is kept: mend the cause and run again",
         ) from error
+
+
+def _watch(core: Any, over: threading.Event) -> None:
+    """Wake the step that waits for a vLLM whose process was killed: vLLM 0.32 itself would wait for ever."""
+    resources = getattr(core, "resources", None)  # none where vLLM runs in this very process
+    while resources is not None and not over.wait(1.0):
+        if resources.engine_dead:
+            core.outputs_queue.put_nowait(_module("vllm.v1.engine.exceptions").EngineDeadError())
+            return
 
 
 def _steps(engine: Any) -> Iterator[Any]:
