@@ -1,8 +1,9 @@
 """How fast the training is: a plain peft loop beside aftertune's, and on a GPU seeds alone beside together.
 
-    python scripts/bench_tuning.py                  # CPU: peft loop and ours, the same rows, orders and steps
+    python scripts/bench_tuning.py                  # CPU: a peft loop and ours, the same rows
     python scripts/bench_tuning.py --device cuda    # one seed after another beside all in one pass
 
+Orders of the rows differ, so losses are not to be compared step by step (tests/tuning does that).
 Each contender runs in a process of its own, which says its peak memory; runs of the contenders alternate, so
 that a busy machine harms both alike. The table goes to standard error, JSON to standard output. Tokens are
 real ones, padding not counted; processor seconds are those of all threads.

@@ -120,9 +120,8 @@ def _read(
     for part in reading.parts:
         rows, n = slice(part.first, part.first + part.n_rows), part.n_tokens
         asked = query[0].index_select(1, part.tokens).view(-1, part.n_rows, n, query.shape[3])
-        got = attend(
-            asked.transpose(0, 1), keys[rows], values[rows], part.hidden, scale=scale, softcap=softcap
-        )
+        seen, mixing = keys[rows, :, : part.n_keys], values[rows, :, : part.n_keys]
+        got = attend(asked.transpose(0, 1), seen, mixing, part.hidden, scale=scale, softcap=softcap)
         mixed.append(got.transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed).index_select(0, reading.order)[None]
 

@@ -240,7 +240,7 @@ class _Layout:
 
     def add(self, checkpoint: Checkpoint, row: int, token_ids: Sequence[int], *, start: int) -> None:
         """A row's tokens, the first at position `start`; logits are asked for after the last."""
-        self.spans.append(Span(row, len(self.token_ids), len(token_ids)))
+        self.spans.append(Span(row, len(self.token_ids), len(token_ids), start + len(token_ids)))
         self._append(checkpoint, row, token_ids, start)
         self.asked.append(len(self.token_ids) - 1)
 

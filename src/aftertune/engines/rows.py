@@ -87,13 +87,16 @@ class Part:
     Attributes:
         first: the first row, of `n_rows`.
         n_tokens: of each row.
+        n_keys: the first of its keys, which the tokens see at most: for a prompt no more than it needs, so
+            that its products have one shape whatever stands beside it.
         tokens: which of the step's tokens they are, row by row; a row's last stands for its padding.
-        hidden: rows × 1 × tokens × capacity, True where a token does not see a key.
+        hidden: rows × 1 × tokens × n_keys, True where a token does not see a key.
     """
 
     first: int
     n_rows: int
     n_tokens: int
+    n_keys: int
     tokens: torch.Tensor
     hidden: torch.Tensor
 
@@ -174,20 +177,27 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One row's tokens in a step: `n` from `start` on, the row being `row`."""
+    """One row's tokens in a step: `n` from `start` on, the row being `row`, where it will have `length`."""
 
     row: int
     start: int
     n: int
+    length: int
 
     @property
     def padded(self) -> int:
         """How many tokens attention reads: one, or a multiple of LENGTH_STEP."""
         return 1 if self.n == 1 else round_up(self.n)
 
+    @property
+    def n_keys(self) -> int | None:
+        """How many keys attention sees: what a prompt of this length needs; all (None) for one token."""
+        return None if self.n == 1 else round_up(self.length)
+
     def follows(self, other: "Span") -> bool:
         """Whether both can stand in one part."""
-        return self.row == other.row + 1 and self.padded == other.padded
+        alike = self.padded == other.padded and self.n_keys == other.n_keys
+        return alike and self.row == other.row + 1
 
 
 def _part(spans: Sequence[Span], positions: torch.Tensor, keys: torch.Tensor) -> Part:
@@ -195,9 +205,9 @@ def _part(spans: Sequence[Span], positions: torch.Tensor, keys: torch.Tensor) ->
     steps = torch.arange(n)
     starts, ns = (torch.tensor([getattr(s, name) for s in spans])[:, None] for name in ("start", "n"))
     tokens = (starts + torch.minimum(steps, ns - 1)).flatten().to(positions.device)
-    hidden = keys[None, :] > positions[tokens][:, None]
-    hidden = hidden.view(len(spans), 1, n, len(keys))
-    return Part(spans[0].row, len(spans), n, tokens, hidden)
+    n_keys = spans[0].n_keys or len(keys)
+    hidden = keys[None, :n_keys] > positions[tokens][:, None]
+    return Part(spans[0].row, len(spans), n, n_keys, tokens, hidden.view(len(spans), 1, n, n_keys))
 
 
 def round_up(length: int) -> int:
