@@ -82,12 +82,13 @@ def requests_of(
     repeats: int = 2,
     *,
     checkpoint: Checkpoint | None = None,
+    system: str | None = None,
 ) -> list[Request]:
     """Every prompt with every decoding, of the base by default; the sampled ones `repeats` times."""
     return [
         make_request(
             checkpoint or base_of(engine),
-            engine.render(prompt, None),
+            engine.render(prompt, system),
             decoding,
             root_seed=7,
             stream=("weights", "task", prompt, content_key(decoding.content()), repeat),

@@ -28,11 +28,13 @@ from engine_models import (
 from tiny import CHATML
 
 
+@pytest.mark.parametrize("system", [None, "Be brief."])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_greedy_is_what_transformers_generates(architecture, tmp_path):
+def test_greedy_is_what_transformers_generates(architecture, system, tmp_path):
     path = save_model(tmp_path, architecture, dtype=torch.float32)
     engine = open_at(path, numerics="fast", dtype="float32", batch_rows=4)
-    requests = requests_of(engine, decodings=[GREEDY])
+    requests = requests_of(engine, decodings=[GREEDY], system=system)
+    assert all((request.prompt.n_shared > 0) == (system is not None) for request in requests)
     got = completed(engine, requests)
     reference = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
     for request in requests:

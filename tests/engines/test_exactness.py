@@ -65,9 +65,10 @@ def test_logits_and_texts_are_the_same_for_any_number_of_rows(architecture, mode
         assert logits() == expected_logits
 
 
-def test_each_request_alone_and_any_subset(model_of, logits):
+@pytest.mark.parametrize("system", [None, "Be brief."])  # without and with tokens that all prompts share
+def test_each_request_alone_and_any_subset(system, model_of, logits):
     engine = open_at(model_of())
-    requests = requests_of(engine)
+    requests = requests_of(engine, system=system)
     expected, expected_logits = completed(engine, requests), logits()
     alone = {
         key: completion for request in requests for key, completion in completed(engine, [request]).items()
