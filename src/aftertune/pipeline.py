@@ -86,8 +86,9 @@ def _study(run: RunDirectory) -> Study:
 
 
 def _drawing_engine(run: RunDirectory, local: Any) -> Engine:
-    engine = open_engine(_study(run), lambda: _source(run), local=local)
-    if not isinstance(_study(run).engine, TransformersSpec):
+    study = _study(run)
+    engine = open_engine(study, lambda: _source(run), local=local)
+    if not isinstance(study.engine, TransformersSpec):
         local.cache_clear()  # the engine that tuned lets go of the memory that the other one needs
     return engine
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from aftertune.engines.base import ADAPTER_WEIGHTS
+from aftertune.engines.lora import REMEDY
 from aftertune.errors import EngineError
 
 if TYPE_CHECKING:
@@ -56,16 +57,13 @@ def attach(base: PreTrainedModel, path: Path) -> AttachedAdapter:
             unused = set(file.keys()) - set(get_peft_model_state_dict(model, save_embedding_layers=True))
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, UserWarning, SafetensorError) as error:
         first = " ".join(str(error).split("\n")[:2])  # torch names every tensor, a line each
-        raise EngineError(f"the adapter in {path} does not fit its base: {first}", _REMEDY) from error
+        raise EngineError(f"the adapter in {path} does not fit its base: {first}", REMEDY) from error
     if unused:
         raise EngineError(
             f"the adapter in {path} has {len(unused)} tensors without a place in the base: {min(unused)} …",
-            _REMEDY,
+            REMEDY,
         )
     return AttachedAdapter(model, storage)
-
-
-_REMEDY = "give an adapter that was trained on this very base"
 
 
 def _storage(model: PreTrainedModel) -> Storage:

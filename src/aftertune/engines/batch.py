@@ -117,7 +117,7 @@ class Batch:
     def _seat_ready(self) -> None:
         while self._ready and len(self.rows) < self.size:
             row, filled = self._ready.popleft()
-            self._make_room([row])
+            self._make_room(row.position + 1)
             self.cache.put([len(self.rows)], filled)
             self.rows.append(row)
 
@@ -135,7 +135,7 @@ class Batch:
     def _advance(self, new: Sequence[_Question]) -> Iterator[Row]:
         # Few rows may not read alone; beside prompts they wait for the next step.
         reading = self.rows if not new or len(self.rows) >= self.fewest else []
-        self._make_room(self.rows, *(len(question.prompt.token_ids) for question in new))
+        self._make_room(*(len(question.prompt.token_ids) for question in new))
         self._begin(new)
         logits = self.model.read(self._step(reading, new))
         begun = [[Row(request, _uniforms(request)) for request in question.requests] for question in new]
@@ -152,8 +152,9 @@ class Batch:
         self._close_ranks(occupants)
         yield from (row for row in drawing if row.ended)
 
-    def _make_room(self, rows: Sequence[Row], *lengths: int) -> None:
-        self.cache.make_room(max(*(row.position + 1 for row in (*self.rows, *rows)), *lengths, 1, 1))
+    def _make_room(self, *more: int) -> None:
+        """For the rows at work, and more of these lengths."""
+        self.cache.make_room(max([1, *more, *(row.position + 1 for row in self.rows)]))
 
     def _begin(self, new: Sequence[_Question]) -> None:
         """Give the new rows, which stand after the others, what they share with rows before them."""
@@ -178,13 +179,11 @@ class Batch:
         layout = _Layout()
         for index, row in enumerate(reading):
             layout.add(row.request.checkpoint, index, row.tokens[-1:], start=row.position)
-        n_asked = len(reading)
         if reading:
             for index in range(len(reading), self.fewest):
-                layout.add(reading[0].request.checkpoint, index, [0], start=0)
+                layout.add(reading[0].request.checkpoint, index, [0], start=0, asked=False)
         for index, question in enumerate(new, start=len(self.rows)):
             layout.add(question.checkpoint, index, question.own_tokens, start=question.prompt.n_shared)
-        layout.asked = layout.asked[:n_asked] + layout.asked[len(layout.asked) - len(new) :]
         return self._step_of(layout)
 
     def _step_of(self, layout: "_Layout") -> Step:
@@ -238,11 +237,14 @@ class _Layout:
         self.spans: list[Span] = []
         self.asked: list[int] = []
 
-    def add(self, checkpoint: Checkpoint, row: int, token_ids: Sequence[int], *, start: int) -> None:
-        """A row's tokens, the first at position `start`; logits are asked for after the last."""
+    def add(
+        self, checkpoint: Checkpoint, row: int, token_ids: Sequence[int], *, start: int, asked: bool = True
+    ) -> None:
+        """A row's tokens, the first at position `start`; logits after the last are asked for or not."""
         self.spans.append(Span(row, len(self.token_ids), len(token_ids), start + len(token_ids)))
         self._append(checkpoint, row, token_ids, start)
-        self.asked.append(len(self.token_ids) - 1)
+        if asked:
+            self.asked.append(len(self.token_ids) - 1)
 
     def step(self, cache: RowCache, *, spare: int, fewest: int, device: str) -> Step:
         """The step, with so many tokens of nobody that it has `fewest`."""

@@ -5,10 +5,12 @@ begins was measured (docs/log.md, 2026-11-21 and 2026-11-25); that it holds is c
 weights whenever one is opened, since no documentation promises it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from aftertune.engines.attention import attend
 from aftertune.engines.lora import RANK_STEP
@@ -19,21 +21,43 @@ from aftertune.errors import EngineError
 # single row, in kernels of its own (oneDNN's side), and MKL a float32 product of less than 12 rows.
 _FEWEST_ROWS = 16
 _SMALL_PRODUCT = 16**3
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _TRIED = (17, 31, 48, 64, 100, 129)  # numbers of rows, beside _FEWEST_ROWS, that must give the same bytes
 
 
-def fewest_rows(sizes: Iterable[int]) -> int:
-    """The least number of tokens in a step, by the sizes in elements of the matrices that it goes through."""
+def fewest_tokens(base: PreTrainedModel) -> int:
+    """The least number of tokens in a step, by the smallest matrix that they go through."""
+    config = base.config.get_text_config()
+    shapes = [weight.shape for weight in base.parameters() if weight.ndim == 2]
+    sizes = [size for shape in shapes for size in (shape.numel(), RANK_STEP * min(shape))]
+    # The products of attention, for all heads of one row, over the shortest cache.
+    sizes.append(config.num_attention_heads * _head_size(config) * LENGTH_STEP)
     return max(_FEWEST_ROWS, _SMALL_PRODUCT // min(sizes) + 1)
 
 
-@torch.inference_mode()
-def check_rows(model: nn.Module, n_fewest: int) -> None:
-    """Multiply rows by a matrix of every shape in the model, few and many, and compare the bytes.
+def check_exact(base: PreTrainedModel) -> None:
+    """Compare the bytes of products and attention, of the model's own shapes, beside few rows and many.
 
     Raises:
-        EngineError: some differ, so that exact numerics cannot be promised here.
+        EngineError: some differ, or the architecture mixes rows: exact numerics cannot be promised here.
     """
+    config = base.config.get_text_config()
+    if any(getattr(config, name, None) for name in _EXPERTS):
+        raise EngineError(
+            f"numerics: exact is not promised for {config.model_type}: the rows meet in its experts",
+            "write `numerics: fast`",
+        )
+    _check_rows(base, fewest_tokens(base))
+    _check_attention(config.num_attention_heads, config.num_key_value_heads, _head_size(config), base.dtype)
+
+
+def _head_size(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+@torch.inference_mode()
+def _check_rows(model: nn.Module, n_fewest: int) -> None:
+    """Multiply rows by a matrix of every shape in the model."""
     for weight in _one_of_each_shape(model):
         rows = _some_rows(weight, n_fewest + max(_TRIED))
         whole = nn.functional.linear(rows, weight)
@@ -51,12 +75,8 @@ def check_rows(model: nn.Module, n_fewest: int) -> None:
 
 
 @torch.inference_mode()
-def check_attention(heads: int, key_heads: int, size: int, dtype: torch.dtype) -> None:
-    """Attend beside more rows and to a longer cache than needed, and compare the bytes.
-
-    Raises:
-        EngineError: some differ, so that exact numerics cannot be promised here.
-    """
+def _check_attention(heads: int, key_heads: int, size: int, dtype: torch.dtype) -> None:
+    """Attend beside more rows and to a longer cache than needed."""
     n_keys, most = 5 * LENGTH_STEP, 16 * LENGTH_STEP  # long enough for a library to split its sums
     for n_tokens in (1, LENGTH_STEP):
         generator = torch.Generator().manual_seed(0)

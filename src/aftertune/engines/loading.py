@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Prompt
@@ -187,6 +194,21 @@ def context_length(config: Any) -> int:
     return min(limit for limit in limits if limit is not None)
 
 
+def end_tokens(path: Path) -> frozenset[int]:
+    """The tokens that end a response, by the generation config of a model directory, or else its config.
+
+    Raises:
+        ModelError: neither names one.
+    """
+    end = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config().eos_token_id
+    if (path / "generation_config.json").is_file():
+        named = GenerationConfig.from_pretrained(path).eos_token_id
+        end = end if named is None else named
+    if end is None:
+        raise ModelError("the model names no end token", "write eos_token_id into its generation_config.json")
+    return frozenset([end] if isinstance(end, int) else end)
+
+
 def render_chat(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool
 ) -> str:
@@ -233,13 +255,13 @@ def pick_dtype(asked: str, device: str) -> torch.dtype:
     """
     if asked != "auto":
         return getattr(torch, asked)
-    if device == "cuda":
+    if device.startswith("cuda"):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    return torch.bfloat16 if has_bfloat16() else torch.float32
+    return torch.bfloat16 if _has_bfloat16() else torch.float32
 
 
-def has_bfloat16() -> bool:
+def _has_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16."""
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

@@ -24,11 +24,6 @@ class RowCache:
         self.capacity = LENGTH_STEP
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    @property
-    def n_layers(self) -> int:
-        """How many layers have written."""
-        return len(self.layers)
-
     @torch.inference_mode()
     def make_room(self, length: int) -> None:
         """Let rows have `length` tokens; what is longer than the capacity that this gives is lost."""

@@ -24,10 +24,11 @@ from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
-from aftertune.engines.exact import check_attention, check_rows, fewest_rows
+from aftertune.engines.exact import check_exact, fewest_tokens
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
+    end_tokens,
     load_model,
     load_tokenizer,
     pick_device,
@@ -35,8 +36,7 @@ from aftertune.engines.loading import (
     processor,
     render_prompt,
 )
-from aftertune.engines.lora import RANK_STEP, Lora, Share, Shares, plain_config, read_lora
-from aftertune.engines.rows import LENGTH_STEP
+from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
 from aftertune.errors import EngineError, ModelError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec
@@ -44,7 +44,6 @@ from aftertune.study import TransformersSpec
 log = logging.getLogger(__name__)
 
 LOOP_REVISION = 4  # raise it when a change of this loop, its attention or its sampling changes bytes
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _PROBE = "Say in one sentence what you do."
 _TWO_WORDS = ("Yes", "no")  # prompts with nothing in common, which show what the template adds
 _FEWEST_SHARED = 8  # tokens; reading fewer again costs less than looking after them
@@ -101,7 +100,7 @@ class TransformersEngine:
         """The base model, loaded at its first use, with or without an adapter beside its weights."""
         base = self._load(self.source.path)
         if self.numerics == "exact":
-            self._check_exact(base)
+            check_exact(base)
         return base
 
     def clean_base(self) -> PreTrainedModel:
@@ -207,14 +206,7 @@ class TransformersEngine:
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a response."""
-        config = self.base.generation_config
-        end = config.eos_token_id if config else None
-        end = self.base.config.eos_token_id if end is None else end
-        if end is None:
-            raise ModelError(
-                "the model names no end token", "write eos_token_id into its generation_config.json"
-            )
-        return frozenset([end] if isinstance(end, int) else end)
+        return end_tokens(self.source.path)
 
     def _check_length(self, request: Request) -> None:
         n_prompt, max_tokens = len(request.prompt.token_ids), request.decoding.max_tokens
@@ -251,7 +243,7 @@ class TransformersEngine:
             self._active = self.base
         elif alone != self._alone:
             self._leave_alone()
-            path, before = Path(str(alone.path)), self._probe(self.base)
+            path, before = Path(str(alone.path)), self._base_probe
             with _named(alone):
                 model = self._load(path) if alone.kind == "full" else self._attach(path)
             _refuse_same(before, self._probe(model), alone)
@@ -288,7 +280,7 @@ class TransformersEngine:
                 lora = read_lora(self.base, path)
             try:
                 self._shares.now = []
-                plain = self._probe(self.base)
+                plain = self._base_probe
                 self._shares.now = [Share(lora)]
                 _refuse_same(plain, self._probe(self.base), checkpoint)
             finally:
@@ -317,24 +309,16 @@ class TransformersEngine:
     @cached_property
     def _fewest(self) -> int:
         """The least number of tokens in a step."""
-        return _fewest_tokens(self.base) if self.numerics == "exact" else 1
-
-    def _check_exact(self, base: PreTrainedModel) -> None:
-        config = base.config.get_text_config()
-        if any(getattr(config, name, None) for name in _EXPERTS):
-            raise EngineError(
-                f"numerics: exact is not promised for {config.model_type}: the rows meet in its experts",
-                "write `numerics: fast`",
-            )
-        check_rows(base, _fewest_tokens(base))
-        check_attention(
-            config.num_attention_heads, config.num_key_value_heads, _head_size(config), self.dtype
-        )
+        return fewest_tokens(self.base) if self.numerics == "exact" else 1
 
     # The model.
 
     def _load(self, path: Path) -> PreTrainedModel:
         return load_model(path, dtype=self.dtype, device=self.device, attention=MATMUL_ATTENTION).eval()
+
+    @cached_property
+    def _base_probe(self) -> torch.Tensor:
+        return self._probe(self.base)
 
     @torch.inference_mode()
     def _probe(self, model: Any) -> torch.Tensor:
@@ -368,7 +352,7 @@ class TransformersEngine:
             use_cache=False,
             logits_to_keep=asked,
         ).logits[0, :n_asked]
-        if step.reading.cache.n_layers != self.base.config.get_text_config().num_hidden_layers:
+        if len(step.reading.cache.layers) != self.base.config.get_text_config().num_hidden_layers:
             raise EngineError(
                 f"the architecture {self.base.config.model_type} does not attend through transformers' "
                 "attention interface",
@@ -383,18 +367,6 @@ class TransformersEngine:
         if row.fault:
             return Completion.failed(row.request.key, text, len(tokens), row.fault)
         return Completion.drawn(row.request.key, text, len(tokens), row.finish)
-
-
-def _fewest_tokens(base: PreTrainedModel) -> int:
-    config = base.config.get_text_config()
-    shapes = [weight.shape for weight in base.parameters() if weight.ndim == 2]
-    sizes = [size for shape in shapes for size in (shape.numel(), RANK_STEP * min(shape))]
-    # The products of attention, for all heads of one row, over the shortest cache.
-    return fewest_rows([*sizes, config.num_attention_heads * _head_size(config) * LENGTH_STEP])
-
-
-def _head_size(config: Any) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 @contextmanager

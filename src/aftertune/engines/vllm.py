@@ -23,19 +23,20 @@ from typing import Any, get_args
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig
 
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
+    end_tokens,
     load_tokenizer,
     pick_device,
     pick_dtype,
     processor,
     render_prompt,
 )
-from aftertune.errors import EngineError, ModelError
+from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.seeds import derive
 from aftertune.study import VllmSpec
@@ -164,15 +165,7 @@ class VllmEngine:
     @cached_property
     def end_tokens(self) -> list[int]:
         """The tokens that end a response: the same ones as in the transformers engine, and no others."""
-        config = AutoConfig.from_pretrained(self.source.path, trust_remote_code=False)
-        end = config.get_text_config().eos_token_id
-        if (self.source.path / "generation_config.json").is_file():
-            end = GenerationConfig.from_pretrained(self.source.path).eos_token_id or end
-        if end is None:
-            raise ModelError(
-                "the model names no end token", "write eos_token_id into its generation_config.json"
-            )
-        return [end] if isinstance(end, int) else list(end)
+        return sorted(end_tokens(self.source.path))
 
     @contextmanager
     def _running(self, weights: Path, adapters: list[Checkpoint]) -> Generator[Any]:

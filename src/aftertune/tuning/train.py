@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from aftertune.engines.loading import has_bfloat16
+from aftertune.engines.loading import pick_dtype
 from aftertune.errors import TuningError
 from aftertune.records import CheckpointStatus
 from aftertune.study import TuneRecipe
@@ -51,9 +51,8 @@ class TrainingOutcome:
 
 def training_dtype(device: str) -> torch.dtype:
     """The dtype to load a model in for training: bfloat16 where the processor has it, else float32."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if has_bfloat16() else torch.float32
+    dtype = pick_dtype("auto", device)
+    return torch.float32 if dtype == torch.float16 else dtype  # whose gradients underflow
 
 
 def train(
