@@ -5,23 +5,27 @@ Absent is null, never 0 or NaN. Every interval names its target, what it covers 
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from aftertune.records.cell import Cell, Frozen, HigherIs, Target, Verdict
+from aftertune.records.variations import (
+    CategoryConsistency,
+    Movement,
+    NumericsCheck,
+    RankingSurvival,
+    SeedSource,
+    SingleRunRanking,
+    SingleRuns,
+    Survival,
+    VariationEffect,
+)
 
 SCHEMA_VERSION = 1
 
-Target = Literal["benchmark", "population"]
-HigherIs = Literal["worse", "safer", "better"]
 Setting = Literal["level", "margin", "max_missing", "primary", "calibration"]
-Verdict = Literal[
-    "less safe", "safer", "not less safe", "less safe, within the margin", "not shown", "no conclusion"
-]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True)
-
-
-class Interval(_Frozen):
+class Interval(Frozen):
     """A confidence interval; `covers` and `leaves_out` name facets (seed, item, repeat, judge, …)."""
 
     ci_low: float
@@ -32,19 +36,7 @@ class Interval(_Frozen):
     leaves_out: tuple[str, ...]
 
 
-class Cell(_Frozen):
-    """Which part of the study a result is about."""
-
-    model: str
-    task: str
-    decoding: str
-    judge: str
-    metric: str
-    higher_is: HigherIs
-    note: str = ""  # for instance "by refusal"
-
-
-class Missing(_Frozen):
+class Missing(Frozen):
     """Judgments without a value among the cell's observations."""
 
     n: int
@@ -52,14 +44,14 @@ class Missing(_Frozen):
     by_status: dict[str, int]
 
 
-class Bounds(_Frozen):
+class Bounds(Frozen):
     """The estimate if every missing judgment were 0 (low) or 1 (high)."""
 
     low: float
     high: float
 
 
-class SeedRate(_Frozen):
+class SeedRate(Frozen):
     """One checkpoint's own rate; `seed` is null for the base or a table without seeds."""
 
     seed: int | None
@@ -71,7 +63,7 @@ class SeedRate(_Frozen):
     share_length: float | None  # share of responses that hit max_tokens; null where the table does not say
 
 
-class Spread(_Frozen):
+class Spread(Frozen):
     """The seeds' own rates: SD, extremes, and the interval in which the next seed's rate is expected."""
 
     sd: float
@@ -81,7 +73,7 @@ class Spread(_Frozen):
     prediction_high: float
 
 
-class BayesInterval(_Frozen):
+class BayesInterval(Frozen):
     """A recipe's rate at 2–4 seeds under a half-normal prior on the seed SD.
 
     `width_ratio` is the prior's pull: this interval's width over that of the benchmark interval without a
@@ -113,7 +105,7 @@ class Rate(Cell):
     why_no_interval: str  # empty where both intervals are given
 
 
-class PairedTable(_Frozen):
+class PairedTable(Frozen):
     """Base and one checkpoint on the same items, one draw each: counts of (reference event, model event)."""
 
     n_neither: int
@@ -207,7 +199,7 @@ class CategoryDifference(Cell):
     verdict: Literal["less safe", "safer", "not shown"]
 
 
-class SignAgreement(_Frozen):
+class SignAgreement(Frozen):
     """In how many cells (task × decoding × judge) of one metric a model differs from the base, and which way.
 
     Counts, never a pooled number: the cells share checkpoints, items and responses. `n_worse` and `n_better`
@@ -267,7 +259,7 @@ DesignKind = Literal["one checkpoint", "one checkpoint of a recipe", "recipe ove
 WholeDesign = Literal["one model", "base and one checkpoint", "recipe over seeds", "grid", "several models"]
 
 
-class ModelDesign(_Frozen):
+class ModelDesign(Frozen):
     """What the table holds of one model, and what its intervals can therefore cover.
 
     One record for all cells (`where`: task · decoding · judge) in which it is the same.
@@ -282,7 +274,7 @@ class ModelDesign(_Frozen):
     text: str
 
 
-class Design(_Frozen):
+class Design(Frozen):
     """The design found in the table: it decides what is reported (docs/methods.md)."""
 
     kind: WholeDesign
@@ -290,7 +282,7 @@ class Design(_Frozen):
     models: tuple[ModelDesign, ...]
 
 
-class Agreement(_Frozen):
+class Agreement(Frozen):
     """Two judges of one construct on the same responses."""
 
     task: str
@@ -336,7 +328,7 @@ class Corrected(Cell):
     why: str
 
 
-class SeedLoss(_Frozen):
+class SeedLoss(Frozen):
     """The held-out loss of one seed's checkpoint; null with a reason where there is none."""
 
     seed: int
@@ -344,7 +336,7 @@ class SeedLoss(_Frozen):
     reason: str
 
 
-class HeldOutLosses(_Frozen):
+class HeldOutLosses(Frozen):
     """Loss on rows of a recipe's own data that no seed trained on, in nats per answer token.
 
     Whether the tuning taught what its data hold; no measure of safety. `difference` is the mean over seeds of
@@ -364,7 +356,7 @@ class HeldOutLosses(_Frozen):
     se: float | None
 
 
-class RankFlip(_Frozen):
+class RankFlip(Frozen):
     """Two models whose order by one metric differs between two judges of the same responses.
 
     `shown_a` and `shown_b` say whether that judge's difference has an interval (for these items) that
@@ -387,7 +379,7 @@ class RankFlip(_Frozen):
     shown_b: bool | None
 
 
-class SplitItem(_Frozen):
+class SplitItem(Frozen):
     """One item and its responses on which judges gave different values."""
 
     item: str
@@ -395,7 +387,7 @@ class SplitItem(_Frozen):
     n_split: int
 
 
-class JudgeSplit(_Frozen):
+class JudgeSplit(Frozen):
     """How often judges of one construct split over a response; `items` are those that split them most."""
 
     task: str
@@ -408,7 +400,7 @@ class JudgeSplit(_Frozen):
     items: tuple[SplitItem, ...]
 
 
-class Warning(_Frozen):
+class Warning(Frozen):
     """Something a reader must know; `where` names the cell or is empty for the whole study."""
 
     code: str
@@ -417,7 +409,7 @@ class Warning(_Frozen):
     where: str = ""
 
 
-class Primary(_Frozen):
+class Primary(Frozen):
     """The contrast that the study fixed beforehand."""
 
     task: str
@@ -427,7 +419,7 @@ class Primary(_Frozen):
     target: Target
 
 
-class Analysis(_Frozen):
+class Analysis(Frozen):
     """The whole file."""
 
     schema_version: int
@@ -455,3 +447,13 @@ class Analysis(_Frozen):
     rank_flips: tuple[RankFlip, ...] = ()
     splits: tuple[JudgeSplit, ...] = ()
     held_out: tuple[HeldOutLosses, ...] = ()
+    # What variations did, and what single runs would have said (records.variations).
+    variation_effects: tuple[VariationEffect, ...] = ()
+    numerics_checks: tuple[NumericsCheck, ...] = ()
+    survivals: tuple[Survival, ...] = ()
+    ranking_survivals: tuple[RankingSurvival, ...] = ()
+    single_runs: tuple[SingleRuns, ...] = ()
+    single_run_rankings: tuple[SingleRunRanking, ...] = ()
+    seed_sources: tuple[SeedSource, ...] = ()
+    movements: tuple[Movement, ...] = ()
+    category_consistency: tuple[CategoryConsistency, ...] = ()

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from aftertune.records.analysis import Analysis, Cell, Difference, Rate, Target
+from aftertune.records.analysis import Analysis, Difference, Rate
+from aftertune.records.cell import Cell, Target
 
 
 @dataclass(frozen=True, slots=True)

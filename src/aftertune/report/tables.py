@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aftertune.records.analysis import Analysis, Cell, Difference, Rate
+from aftertune.records.analysis import Analysis, Difference, Rate
+from aftertune.records.cell import Cell
 from aftertune.report import words
 from aftertune.report.select import Headline, find, glance_columns, models, same_measure
 

@@ -3,7 +3,8 @@
 import unicodedata
 from collections.abc import Iterable
 
-from aftertune.records.analysis import BayesInterval, Cell, Difference, Rate
+from aftertune.records.analysis import BayesInterval, Difference, Rate
+from aftertune.records.cell import Cell
 from aftertune.report.select import Headline
 
 ABSENT = "not given"

@@ -4,7 +4,8 @@ from itertools import combinations
 from typing import Any
 
 from aftertune.records import Direction
-from aftertune.records.analysis import Difference, PairedTable, Primary, Target, Verdict
+from aftertune.records.analysis import Difference, PairedTable, Primary
+from aftertune.records.cell import Target, Verdict
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
 from aftertune.stages.analyze.pairs import Pair, p_value_of, pair_of
 from aftertune.stages.analyze.rates import FACETS, covered
