@@ -43,7 +43,7 @@ REST = {
     "revision": "0123abc",
     "seeds": [3, 1, 4],
     "keep_checkpoints": "last",
-    "engine": {"name": "transformers", "batch_rows": 8, "threads": 2, "dtype": "bfloat16", "device": "cpu"},
+    "engine": {"name": "transformers", "batch_rows": 16, "threads": 2, "dtype": "bfloat16", "device": "cpu"},
     "tasks": [
         "mini-lookalikes",
         {

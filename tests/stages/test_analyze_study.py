@@ -385,13 +385,15 @@ def test_metrics_that_are_no_safety_are_called_worse_and_not_less_safe():
     )
 
 
-def test_variations_are_left_out_in_words():
+def test_variations_of_a_table_alone_are_compared_and_count_as_design():
     frame = rows_of(lambda m, s, i, r: float(i < 10), seeds={"base": [None]}, n_items=40)
     hotter = frame.with_columns(pl.lit("hotter").alias("variation"), pl.lit(1.0).alias("value"))
     both = pl.concat([frame.with_columns(pl.lit("baseline").alias("variation")), hotter], how="diagonal")
     found = analyze(both, study="v")
     assert found.rates[0].estimate == 0.25
-    assert "hotter" in one(found.warnings, code="variations_left_out").text
+    assert "hotter" in one(found.warnings, code="variations_of_no_class").text
+    effect = one(found.variation_effects, variation="hotter")
+    assert (effect.kind, effect.estimate, effect.verdict) == ("design", 0.75, "moves the score")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from aftertune.stages.check import Estimate, Resolved, check, prepare
 from aftertune.stages.check.estimate import DRAWN_SHARE, TRAINED_SHARE
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import RunDirectory
-from aftertune.study import Study, parse_study, variants_of
+from aftertune.study import Study, TuneRecipe, parse_study, variants_of
 from tiny import make_tiny_tokenizer
 
 ROWS = [{"question": f"What is {i} and {i}?", "answer": f"It is {2 * i}."} for i in range(6)]
@@ -232,8 +232,11 @@ def test_a_wrong_variation_is_named(make: Make):
     with pytest.raises(StudyError, match="variation again is the same as hotter"):
         make(variations=twice)
     numerics = {**VARIATION, "class": "numerics"}
-    with pytest.raises(StudyError, match="of class numerics and changes 'decodings.sampled.temperature'"):
+    with pytest.raises(StudyError, match="of class numerics and changes 'decodings"):
         make(variations=[numerics])
+    alone = {**VARIATION, "change": {"seeds": [1], "recipes.a.vary": ["init"]}}
+    with pytest.raises(StudyError, match=r"hotter changes recipes\.a\.vary .* and has 1 seed"):
+        make(variations=[alone], decodings__sampled__repeats=2)
     with pytest.raises(StudyError, match="a variation cannot be called 'baseline'"):
         make(variations=[{**VARIATION, "name": "baseline"}])
 
@@ -260,7 +263,8 @@ def test_paths_in_a_variation_are_taken_from_the_study_files_folder(make: Make, 
     (folder / "other.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
     study = make(variations=[{**VARIATION, "change": {"recipes.a.data": "other.jsonl"}}])
     assert study.variations[0].change == {"recipes.a.data": str(folder / "other.jsonl")}
-    assert variants_of(study)["hotter"].recipes["a"].data == str(folder / "other.jsonl")  # type: ignore[union-attr]
+    recipe = variants_of(study)["hotter"].recipes["a"]
+    assert isinstance(recipe, TuneRecipe) and recipe.data == str(folder / "other.jsonl")
     missing = make(variations=[{**VARIATION, "change": {"recipes.a.data": "none.jsonl"}}])
     with pytest.raises(DataError, match=r"variation hotter: .*none\.jsonl"):
         check(missing)

@@ -11,7 +11,7 @@ _TIMES = 40
 
 @cache
 def products_flop_per_s(dtype: torch.dtype, device: str) -> float:
-    """FLOP/s of products of 128 rows with 1024 × 1024 weights; the fastest of 40, some 0.3 s on two slow cores.
+    """FLOP/s of products of 128 rows with 1024 × 1024 weights; the fastest of 40, 0.3 s on two slow cores.
 
     The fastest, since what else the machine does at this moment will not last as long as a study.
 

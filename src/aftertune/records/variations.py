@@ -91,8 +91,8 @@ class RankingSurvival(Frozen):
 class SingleRuns(Cell):
     """What one run would have said: `model` against `reference` from one seed and one draw of each item.
 
-    All `n_runs` combinations of a seed and a draw of both are taken, or as many drawn from them. Each is
-    judged as most papers do: the exact McNemar test of the two at 1 − level. Shares add up to 1.
+    All `n_runs` combinations of a seed and a draw of both are taken. Each is judged as most papers do: the
+    exact McNemar test of the two at 1 − level. The first three shares add up to 1.
     """
 
     reference: str

@@ -49,6 +49,7 @@ from aftertune.stats.judge_error import (
     rogan_gladen,
 )
 from aftertune.stats.multiplicity import benjamini_hochberg, holm
+from aftertune.stats.paired_seeds import paired_effect, repeat_noise
 from aftertune.stats.planning import (
     TYPICAL,
     AssumedVariances,
@@ -149,6 +150,7 @@ __all__ = [
     "negative_agreement",
     "newcombe_paired",
     "non_inferiority",
+    "paired_effect",
     "paired_table",
     "pairwise_disagreement",
     "positive_agreement",
@@ -157,6 +159,7 @@ __all__ = [
     "recipe_arm",
     "recipe_arm_of",
     "recipe_difference",
+    "repeat_noise",
     "rogan_gladen",
     "seed_variances",
     "seeds_needed",

@@ -227,7 +227,7 @@ def _contrast(a: Draws, b: Draws, *, target: Target, level: float, certain: bool
         estimate,
         *limits(level),
         sqrt(pair.variance(target)),
-        None if exact else _p_value(limits, estimate),
+        None if exact else inverted_p(limits, estimate),
         level,
         *limits(MARGIN_LEVEL),
         MARGIN_LEVEL,
@@ -283,7 +283,7 @@ def _covariance(a: Arm, b: Arm) -> float:
     return float(centred.sum()) / (a.n_items - 1) / a.n_items
 
 
-def _p_value(limits: Limits, estimate: float) -> float:
+def inverted_p(limits: Limits, estimate: float) -> float:
     """The 1 − level at which the nearer limit reaches 0, found on its logarithm."""
 
     def distance(log_p: float) -> float:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from aftertune.errors import StudyError
 from aftertune.study.faults import fault
 from aftertune.study.grammar import AnalysisSpec, DataSpec, OpenAISpec, Study, TuneRecipe
-from aftertune.study.variations import changed_content, refuse_same, settled
+from aftertune.study.variations import changed_content, refuse_one_level, refuse_same, settled
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -70,6 +70,7 @@ def _with_variations(study: Study, *, source: str, folder: Path) -> Study:
         for variation in study.variations
     }
     refuse_same(study, variants, source=source)
+    refuse_one_level(study, variants, source=source)
     variations = tuple(settled(variation, variants[variation.name]) for variation in study.variations)
     return study.model_copy(update={"variations": variations})
 

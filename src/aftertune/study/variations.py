@@ -60,6 +60,23 @@ def refuse_same(study: Study, variants: dict[str, Study], *, source: str) -> Non
             )
 
 
+def refuse_one_level(study: Study, variants: dict[str, Study], *, source: str) -> None:
+    """Refuse to split the variance of seeds where a variation has one seed alone.
+
+    Raises:
+        StudyError: names the variation.
+    """
+    for variation in study.variations:
+        asks = [key for key in variation.change if key.startswith("recipes.") and key.endswith(".vary")]
+        n_seeds = len(variants[variation.name].seed_list)
+        if asks and n_seeds < 2:
+            raise StudyError(
+                f"{source}: variation {variation.name} changes {asks[0]} to split the seeds' variance, "
+                f"and has {n_seeds} seed",
+                "write at least 2 seeds, better 8: the variance of one level is not known",
+            )
+
+
 def same_checkpoints(study: Study, variant: Study) -> bool:
     """Whether a variant asks the study's own checkpoints, so that nothing is to be trained for it."""
     keys = ("model", "revision", "root_seed", "recipes", "seeds")
@@ -80,7 +97,7 @@ def _refuse_fixed(variation: Variation, dotted: str) -> None:
     if variation.kind == "numerics" and first not in _OF_NUMERICS:
         raise StudyError(
             f"variation {variation.name} is of class numerics and changes {dotted!r}",
-            "numerics are engine.…, numerics and fewer seeds; write class: procedure or design for other keys",
+            "numerics are engine.…, numerics and fewer seeds; other keys are of procedure or design",
         )
 
 

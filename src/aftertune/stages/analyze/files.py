@@ -10,6 +10,7 @@ from aftertune.stages.analyze.held_out import held_out_of
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
+from aftertune.stages.analyze.varied_runs import greedy_and_exact, half_finished, varied_of
 from aftertune.store import RunDirectory, replace
 from aftertune.study import AnalysisSpec, Study
 
@@ -26,7 +27,6 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         DataError: there are no observations yet, or they or the calibration cannot be read.
     """
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
-    greedy = {name for name, decoding in study.decodings.items() if decoding.temperature == 0}
     table = read_table(run.observations)
     named = study.analysis.calibration if calibration is None else str(calibration)
     observations = observations_of(table, source=str(run.observations))
@@ -35,11 +35,12 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         observations,
         study=study.name,
         spec=study.analysis,
-        deterministic=frozenset(greedy if _exact(run, study) else ()),
+        deterministic=greedy_and_exact(run, study),
         fixed=True,
+        varied=varied_of(run, study),
         corrections=corrections,
     )
-    warnings = (*_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
+    warnings = (*half_finished(run), *_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
     late = () if calibration is None else ("calibration",)
     losses = held_out_of(run, level=analysis.level)
     more = {"warnings": warnings, "post_hoc": (*analysis.post_hoc, *late), "held_out": losses}
@@ -90,12 +91,6 @@ def analyze_file(
     analysis = analysis_of(found, study=table.stem, spec=spec or AnalysisSpec(), fixed=False)
     _write(analysis, written)
     return analysis
-
-
-def _exact(run: RunDirectory, study: Study) -> bool:
-    """Whether the responses were made under exact numerics; what nobody wrote down is taken as not exact."""
-    made = run.read_manifest().get("engine", {}).get("numerics", study.numerics)
-    return made == "exact"
 
 
 def _write(analysis: Analysis, path: Path) -> None:

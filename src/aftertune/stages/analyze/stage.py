@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from aftertune.errors import DataError, nearest
+from aftertune.records import BASELINE
 from aftertune.records.analysis import (
     SCHEMA_VERSION,
     Analysis,
@@ -19,24 +20,37 @@ from aftertune.records.analysis import (
     Setting,
     Warning,
 )
+from aftertune.records.variations import CategoryConsistency, SingleRunRanking, SingleRuns
 from aftertune.stages.analyze.categories import categories_of
 from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
 from aftertune.stages.analyze.corrected import Corrections, corrected_of, correction_warnings
+from aftertune.stages.analyze.crossed_facets import facet_components_of
 from aftertune.stages.analyze.designs import design_of
 from aftertune.stages.analyze.details import agreement_of, components_of, consistency_of, flips_of
 from aftertune.stages.analyze.differences import differences_of
-from aftertune.stages.analyze.judge_facet import judge_components_of
 from aftertune.stages.analyze.judge_splits import rank_flips_of, splits_of
+from aftertune.stages.analyze.movements import category_consistency_of, movements_of
 from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
 from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.rates import rate_of
 from aftertune.stages.analyze.signs import signs_of
+from aftertune.stages.analyze.single_runs import rankings_of_single_runs, single_runs_of
 from aftertune.stages.analyze.table import Observations, observations_of
+from aftertune.stages.analyze.variations import (
+    Varied,
+    effects_of,
+    numerics_of,
+    rankings_of,
+    seed_sources_of,
+    survivals_of,
+    variation_warnings,
+    varied_cells,
+)
 from aftertune.study import AnalysisSpec
 
-_BASELINE = ("", "baseline")
+_BASELINE = ("", BASELINE)
 
 
 def analyze(
@@ -75,21 +89,29 @@ def analysis_of(
     deterministic: frozenset[str] = frozenset(),
     fixed: bool,
     corrections: Corrections | None = None,
+    varied: tuple[Varied, ...] = (),
 ) -> Analysis:
-    """`analyze` for a table that has been checked; `fixed` says that a study wrote `spec` before its run."""
-    frame, left_out = _baseline(observations.frame)
+    """`analyze` for a table that has been checked; `fixed` says that a study wrote `spec` before its run.
+
+    `varied` are the study's variations; those that a table alone names are taken for design.
+    """
+    frame, others = _baseline(observations.frame)
+    varied, unknown = _known(varied, others)
     settings = _settings(spec, observations.base, deterministic, fixed=fixed)
     found = _Found(corrections=corrections or Corrections())
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
     for group in cells_of(frame, also=also):
         found.add(group, settings)
+    variations = [varied_cells(observations.frame, found.contrasted, v, settings, also) for v in varied]
+    effects = effects_of(variations, settings)
     if spec.primary is not None:
         _check_primary(found, settings)
     controls = controls_of(found.halves, settings)
     warnings = (
         *study_warnings(found.rates, settings.base),
         *observations.warnings,
-        *left_out,
+        *unknown,
+        *variation_warnings(variations, observations.frame, _n_seeds(found.rates)),
         *found.warnings,
         *control_warnings(controls),
         *correction_warnings(found.corrected, found.corrections),
@@ -103,7 +125,11 @@ def analysis_of(
         primary=settings.primary,
         rates=tuple(found.rates),
         differences=tuple(found.differences),
-        components=(*found.components, *judge_components_of(found.contrasted, settings)),
+        components=(
+            *found.components,
+            *facet_components_of(found.contrasted, settings, "judge"),
+            *facet_components_of(found.contrasted, settings, "decoding"),
+        ),
         consistency=tuple(found.consistency),
         flips=tuple(found.flips),
         agreement=tuple(agreement_of(frame)),
@@ -117,6 +143,15 @@ def analysis_of(
         corrected=tuple(found.corrected),
         rank_flips=tuple(rank_flips_of(found.rates, found.differences)),
         splits=tuple(splits_of(frame)),
+        variation_effects=tuple(effects),
+        numerics_checks=tuple(numerics_of(variations)),
+        survivals=tuple(survivals_of(variations, settings)),
+        ranking_survivals=tuple(rankings_of(variations, settings)),
+        single_runs=tuple(found.single_runs),
+        single_run_rankings=tuple(found.single_run_rankings),
+        seed_sources=tuple(seed_sources_of(variations, settings)),
+        movements=tuple(movements_of(found.rates, found.consistency, effects)),
+        category_consistency=tuple(found.category_consistency),
     )
 
 
@@ -140,6 +175,9 @@ class _Found:
     flips: list[Flip] = field(default_factory=list[Flip])
     halves: list[Halves] = field(default_factory=list[Halves])
     contrasted: list[MetricCells] = field(default_factory=list[MetricCells])
+    single_runs: list[SingleRuns] = field(default_factory=list[SingleRuns])
+    single_run_rankings: list[SingleRunRanking] = field(default_factory=list[SingleRunRanking])
+    category_consistency: list[CategoryConsistency] = field(default_factory=list[CategoryConsistency])
     warnings: list[Warning] = field(default_factory=list[Warning])
 
     def add(self, group: MetricCells, settings: Settings) -> None:
@@ -151,7 +189,10 @@ class _Found:
             return
         self.contrasted.append(group)
         pairs = pairs_with_base(group, settings)
-        self.differences += differences_of(pairs, group, settings)
+        differences = differences_of(pairs, group, settings)
+        self.differences += differences
+        self.single_runs += single_runs_of(group, differences, settings)
+        self.single_run_rankings += rankings_of_single_runs(group, settings)
         self.categories += categories_of(pairs, settings)
         self.flips += flips_of(pairs, settings)
         self.halves += halves_of(group, settings)
@@ -159,6 +200,7 @@ class _Found:
         for name, cell in group.cells.items():
             self.components += components_of(cell, settings)
             self.consistency += consistency_of(cell, settings)
+            self.category_consistency += category_consistency_of(cell, settings)
             self.warnings += cell_warnings(cell, of_group[name], settings)
 
 
@@ -188,21 +230,36 @@ def _check_primary(found: _Found, settings: Settings) -> None:
                 raise DataError(f"the primary contrast's {name} is {got!r}", nearest(got, known))
 
 
-def _baseline(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Warning]]:
-    """The rows of the baseline; one variation alone is a baseline too."""
+def _baseline(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The rows of the baseline, and the variations' names; one variation alone is a baseline too."""
     names = frame["variation"].unique().cast(pl.String).sort().to_list()
     if len(names) == 1:
         return frame, []
     kept = frame.filter(pl.col("variation").cast(pl.String).is_in(_BASELINE))
-    others = ", ".join(name for name in names if name not in _BASELINE)
+    others = [name for name in names if name not in _BASELINE]
     if kept.is_empty():
         raise DataError(
-            f"the table has the variations {others} and no baseline",
+            f"the table has the variations {', '.join(others)} and no baseline",
             "leave `variation` empty for the baseline",
         )
     if kept["variation"].n_unique() > 1:
         raise DataError("the baseline is written both as '' and as 'baseline'", "choose one")
-    text = f"the variations {others} are in the table and not in this analysis"
-    return kept, [
-        Warning(code="variations_left_out", text=text, remedy="analyze them in tables of their own")
-    ]
+    return kept, others
+
+
+def _known(varied: tuple[Varied, ...], names: list[str]) -> tuple[tuple[Varied, ...], list[Warning]]:
+    """The variations of the table; those that no study describes are of class design, with a warning."""
+    described = {v.name for v in varied}
+    others = [name for name in names if name not in described]
+    if not others:
+        return varied, []
+    text = (
+        f"no study says what the variations {', '.join(others)} are: they count as design, which may matter"
+    )
+    remedy = "write them as variations of a study, with their class"
+    warning = Warning(code="variations_of_no_class", text=text, remedy=remedy)
+    return (*varied, *(Varied(name, "design") for name in others)), [warning]
+
+
+def _n_seeds(rates: list[Rate]) -> int:
+    return max((rate.n_seeds for rate in rates), default=0)
