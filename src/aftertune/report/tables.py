@@ -12,13 +12,17 @@ from aftertune.report.select import Headline, find, glance_columns, models, same
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table in words: every cell is text, the first column names the row."""
+    """A table in words: every cell is text, the first column names the row.
+
+    `intro` says above it how to read it, `note` stands below.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     main: bool = False  # about the headline's measure
+    intro: str = ""
 
 
 def glance(analysis: Analysis, head: Headline) -> Table:
