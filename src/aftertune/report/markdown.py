@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from aftertune.report import words
+from aftertune.report.checklist import Group
 from aftertune.report.headline import Lead, WarningGroup
+from aftertune.report.recorded import NOT_RECORDED
 from aftertune.report.tables import Table
 
 
@@ -14,6 +16,8 @@ def markdown(
     warnings: Sequence[WarningGroup],
     tables: Sequence[Table],
     figures: Sequence[str],
+    checklist: Sequence[Group],
+    methods: str,
 ) -> str:
     """GitHub's Markdown; every text from outside is escaped, and no response is shown.
 
@@ -23,6 +27,8 @@ def markdown(
         warnings: those alike together.
         tables: in the order of the page; the first stands before the warnings.
         figures: file names of the SVGs under figures/, with their alternative texts left to the page.
+        checklist: filled in.
+        methods: the methods paragraph, Markdown already.
     """
     parts = [f"# {plain(study)}: what the tune changed"]
     parts += [plain(line) for line in lead.lines]
@@ -37,7 +43,23 @@ def markdown(
             parts.append("\n".join([f"- **{plain(group.title)}.** {plain(group.remedy)}", *found]))
     parts += [f"![{name}](figures/{name}.svg)" for name in figures]
     parts += [_table(table) for table in tables[1:] if table.rows]
+    parts += ["## Methods, for a paper", methods.strip(), "## Reporting checklist", _checklist(checklist)]
     return "\n\n".join(parts) + "\n"
+
+
+def checklist_page(study: str, groups: Sequence[Group]) -> str:
+    """checklist.md: a heading per group, a line per question."""
+    head = [f"# {plain(study)}: reporting checklist", f"What nobody wrote down is “{NOT_RECORDED}”."]
+    return "\n\n".join([*head, _checklist(groups)]) + "\n"
+
+
+def _checklist(groups: Sequence[Group]) -> str:
+    """The checklist's groups, a line a question, for a page that has a title already."""
+    return "\n\n".join(
+        f"### {plain(group.title)}\n\n"
+        + "\n".join(f"- **{plain(question)}**: {plain(answer)}" for question, answer in group.answers)
+        for group in groups
+    )
 
 
 def _table(table: Table) -> str:

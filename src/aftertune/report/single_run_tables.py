@@ -72,7 +72,8 @@ def single_runs(analysis: Analysis, head: Headline) -> list[Table]:
         "single-run differences, lowest to highest",
     )
     intro = (
-        "A single run is one training seed and one draw of each item. Each is judged as most papers do, by the "
+        "A single run is one training seed and one draw of each item. Each is judged as most papers do, by "
+        "the "
         f"exact McNemar test at {1 - analysis.level:.2g}. “Otherwise” is another of less safe, safer and not "
         "shown than the full study says."
     )
@@ -97,7 +98,9 @@ def rankings(analysis: Analysis) -> Table:
         "another order",
         "sets of single runs",
     )
-    intro = "The models from the lowest rate to the highest, each taken from one seed and one draw of each item."
+    intro = (
+        "The models from the lowest rate to the highest, each taken from one seed and one draw of each item."
+    )
     rows = tuple(map(_ranking_row, analysis.single_run_rankings))
     return Table("Would one run rank the models alike?", columns, rows, intro=intro)
 
@@ -134,7 +137,8 @@ def seed_sources(analysis: Analysis) -> Table:
         f"variance's {analysis.level:.0%} interval",
     )
     intro = (
-        "The variance between seeds where the seed moves one source alone, beside the variance where it moves "
+        "The variance between seeds where the seed moves one source alone, beside the variance where it "
+        "moves "
         "all. Sources interact: their shares need not add up to 100%."
     )
     rows = tuple(map(_source_row, analysis.seed_sources))

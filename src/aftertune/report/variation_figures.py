@@ -29,17 +29,17 @@ def what_moves(analysis: Analysis, head: Headline) -> Figure:
     model = _model(analysis, head)
     effects = [e for e in analysis.variation_effects if in_headline(e, head) and e.model == model]
     facets = [
-        m
-        for m in analysis.movements
-        if in_headline(m, head) and m.model == model and m.facet != "variation"
+        m for m in analysis.movements if in_headline(m, head) and m.model == model and m.facet != "variation"
     ]
     more = len(effects) + len(facets) > _MOST_ROWS
     return Figure(
         "moves",
         "What moves the score",
         "A thick line is a variation's effect on the rate (varied minus baseline) with its "
-        f"{analysis.level:.0%} interval; the notch is the estimate. The grey band behind it is the noise: two "
-        "measurements of the same checkpoints stay inside it although nothing differs but their draws. A thin "
+        f"{analysis.level:.0%} interval; the notch is the estimate. The grey band behind it is the noise: "
+        "two "
+        "measurements of the same checkpoints stay inside it although nothing differs but their draws. A "
+        "thin "
         "line is a facet of the baseline: from the lowest to the highest rate, against the model's own, with "
         "the SD as its thicker middle. The dashes mark the margin."
         + (f" The {_MOST_ROWS} largest are shown." if more else ""),
@@ -59,7 +59,9 @@ def _moves_panel(
     analysis: Analysis, head: Headline, effects: Sequence[VariationEffect], facets: Sequence[Movement]
 ) -> Panel:
     first = effects[0]
-    rate = find(analysis, model=first.model, key=(head.task, head.decoding, head.judge, head.metric, head.note))
+    rate = find(
+        analysis, model=first.model, key=(head.task, head.decoding, head.judge, head.metric, head.note)
+    )
     at = rate.estimate if rate else None
     sized = [(abs(e.estimate or 0.0), e) for e in effects] + [(m.sd, m) for m in facets]
     rows = [row for _, row in sorted(sized, key=lambda pair: -pair[0])][:_MOST_ROWS]
@@ -79,7 +81,10 @@ def _moves_panel(
             else _facet_marks(row, at, y=y)
         )
     chart = marks.panel(layers, height=height, domain=(low, high), **_IN_POINTS)
-    title = (f"Change of: {words.metric_title(first)}", f"{first.model}; {first.task}, {first.decoding}; in points")
+    title = (
+        f"Change of: {words.metric_title(first)}",
+        f"{first.model}; {first.task}, {first.decoding}; in points",
+    )
     label = "; ".join(f"{name}: {value}" for name, value in map(_said, rows))
     return build(stem("moves", first.model, first.task, first.decoding), title, label, chart)
 
@@ -139,7 +144,7 @@ def _row_head(row: VariationEffect | Movement, *, y: float) -> marks.Layers:
 
 
 def single_runs(analysis: Analysis, head: Headline) -> Figure:
-    """The range of the single-run differences beside the full study's interval; a panel per task, decoding."""
+    """The range of the single-run differences beside the full study's interval, by task and decoding."""
     groups: dict[tuple[str, str], list[SingleRuns]] = defaultdict(list)
     for one in sorted(analysis.single_runs, key=lambda s: not in_headline(s, head)):
         if same_measure(one, head):
@@ -149,7 +154,8 @@ def single_runs(analysis: Analysis, head: Headline) -> Figure:
         "What one run would have said",
         "A bracket reaches from the lowest to the highest difference that one training seed and one draw of "
         f"each item would have shown. The thick line is the full study's {analysis.level:.0%} interval for "
-        f"{words.TARGETS[head.target]}. The text says how many single runs, judged by the exact McNemar test, "
+        f"{words.TARGETS[head.target]}. The text says how many single runs, judged by the exact McNemar "
+        "test, "
         "would have said otherwise than the full study.",
         tuple(_single_panel(analysis, head, group) for group in groups.values()),
         "There are no single runs to tell of.",
@@ -166,7 +172,10 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
     said: list[str] = []
     for row, (s, full) in enumerate(zip(group, fulls, strict=True)):
         y, color = 68 * row, colour(s.model, models(analysis))
-        name, says = f"{words.visible(s.model)} − {words.visible(s.reference)}", f"{otherwise(s)} say otherwise"
+        name, says = (
+            f"{words.visible(s.model)} − {words.visible(s.reference)}",
+            f"{otherwise(s)} say otherwise",
+        )
         reach = f"{words.points(s.lowest)} to {words.points(s.highest)} points"
         whole = f"the full study {s.full_verdict}" + (f", {words.change(full)}" if full else "")
         said.append(f"{name}: single runs from {reach}; {whole}; {says}")

@@ -50,7 +50,8 @@ def effects(analysis: Analysis, head: Headline) -> list[Table]:
         "seeds × items",
     )
     intro = (
-        "Effect is the variation minus the baseline in points, on the items and seeds that both have. Noise is "
+        "Effect is the variation minus the baseline in points, on the items and seeds that both have. "
+        "Noise is "
         f"what two measurements of the same checkpoints stay below in {analysis.level:.0%} of cases although "
         "nothing differs but their draws: an effect inside it says little."
     )
@@ -166,8 +167,10 @@ def _matrix(title: str, found: Sequence[Survival], *, main: bool) -> Table:
         rows.setdefault(_conclusion(one, main=main), []).append(one)
     intro = (
         "One row a conclusion, one column a variation. “Survives”: the same verdict in the same direction; "
-        "“weakened”: shown in the baseline and not under the variation; “appears”: the other way; “reversed”: "
-        "shown in both, with opposite signs. Then the verdict under the variation and its difference in points."
+        "“weakened”: shown in the baseline and not under the variation; “appears”: the other way; "
+        "“reversed”: "
+        "shown in both, with opposite signs. Then the verdict under the variation and its difference in "
+        "points."
     )
     columns = ("conclusion", "baseline", *(f"{name} ({kind})" for name, kind in variations.items()))
     return Table(
