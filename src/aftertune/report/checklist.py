@@ -221,19 +221,22 @@ def _counts(analysis: Analysis, study: Record) -> tuple[Pair, ...]:
         sizes[layout].append(f"{task}, {decoding}")
     asked = {name: look(d, "repeats") for name, d in named(study, "decodings").items()}
     return (
-        *((f"seeds × items × repeats on {'; '.join(where)}", layout) for layout, where in sizes.items()),
+        *(
+            (f"checkpoints × items × repeats on {'; '.join(where)}", layout)
+            for layout, where in sizes.items()
+        ),
         ("repeats that the study asked for", text_of(asked) if asked else NOT_RECORDED),
     )
 
 
 def layouts(analysis: Analysis) -> list[tuple[str, str, str]]:
-    """For each task and decoding how often each model was measured: `chat 5 × 60 × 1; base 1 × 60 × 5`."""
+    """For each task and decoding its checkpoints × items × draws: `5 × 60 × 1 (chat), 1 × 60 × 5 (base)`."""
     cells: dict[tuple[str, str], dict[tuple[int, int, int], dict[str, None]]] = defaultdict(dict)
     for r in analysis.rates:
         size = (r.n_seeds, r.n_items, r.n_repeats)
         cells[r.task, r.decoding].setdefault(size, {})[r.model] = None
     return [
-        (task, decoding, "; ".join(f"{words.listed(m)} {s} × {p} × {r}" for (s, p, r), m in found.items()))
+        (task, decoding, ", ".join(f"{s} × {p} × {r} ({', '.join(m)})" for (s, p, r), m in found.items()))
         for (task, decoding), found in cells.items()
     ]
 
@@ -263,7 +266,7 @@ def _gap(r: Rate) -> str:
 
 def _variations(analysis: Analysis, study: Record) -> tuple[Pair, ...]:
     asked = [
-        (f"variation {said(v, 'name')}", f"class {said(v, 'class')}: {said(v, 'change')}")
+        (f"variation {said(v, 'name')}", f"{said(v, 'class')}: {said(v, 'change')}")
         for v in entries(study, "variations")
     ]
     none = "none" if "variations" in study else NOT_RECORDED

@@ -66,6 +66,7 @@ _DIFFERENCES = (
     "p, Holm",
     "verdict",
 )
+_IN_CAPTION = ("metric", "task, decoding", "decoding")
 _EFFECTS = (
     "variation, model",
     "metric",
@@ -154,5 +155,10 @@ def _row(cells: Sequence[str]) -> str:
 def _picked(table: Table, names: Sequence[str], *, level: str) -> Table:
     """The table with these columns alone, in this order."""
     places = [table.columns.index(name.replace("{level}", level)) for name in names]
+    said: list[str] = []  # what stands alike in every row: the caption says it once
+    for place in [i for i in places if table.columns[i] in _IN_CAPTION]:
+        if len({row[place] for row in table.rows}) == 1:
+            places.remove(place)
+            said.append(table.rows[0][place])
     columns, *rows = (tuple(row[i] for i in places) for row in (table.columns, *table.rows))
-    return Table(table.title, columns, tuple(rows), table.note, table.main)
+    return Table(" · ".join([table.title, *said]), columns, tuple(rows), table.note, table.main)

@@ -130,12 +130,12 @@ def _measured(analysis: Analysis, manifest: Record, study: Record) -> Iterable[S
         alike[layout].append(f"{task} ({decoding})")
     sizes = [f"{layout} on {words.listed(where)}" for layout, where in alike.items()]
     if sizes:
-        yield Sentence(f"Training seeds × items × draws of each: {'. '.join(sizes)}")
+        yield Sentence(f"Checkpoints × items × draws of each: {'; '.join(sizes)}")
 
 
 def _decoding(decoding: Record) -> str:
     if decoding.get("temperature") == 0:
-        draw = "greedy"
+        draw = "temperature 0"
     else:
         draw = f"temperature {said(decoding, 'temperature')}, top-p {said(decoding, 'top_p')}"
     return f"{draw}, at most {said(decoding, 'max_tokens')} tokens"
@@ -310,8 +310,9 @@ def _entry(key: str) -> str:
         name: value.replace("{", "").replace("}", "").replace("--", "–")
         for name, value in reference.fields.items()
     }
+    authors = fields["author"].replace(" and ", "; ").rstrip(".")
     where = fields.get("journal") or fields.get("booktitle") or ""
     volume = f" {fields['volume']}({fields['number']}):{fields['pages']}" if "volume" in fields else ""
     preprint = f"arXiv {fields['eprint']}" if "eprint" in fields else ""
     place = ", ".join(part for part in (f"{where}{volume}", preprint) if part)
-    return f"{reference.short}: {fields['author']}. {fields['title']}. {place}, {fields['year']}."
+    return f"{reference.short}: {authors}. {fields['title']}. {place}, {fields['year']}."

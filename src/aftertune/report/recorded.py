@@ -50,18 +50,28 @@ def text_of(value: Any) -> str:
     if isinstance(value, str):
         return " ".join(value.split()) or NOT_RECORDED
     if isinstance(value, list):
-        return ", ".join(map(text_of, cast(list[Any], value))) or "none"
+        return ", ".join(map(_inside, cast(list[Any], value))) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {text_of(v)}" for k, v in cast(Record, value).items()) or "none"
+        return ", ".join(f"{k} = {_inside(v)}" for k, v in cast(Record, value).items()) or "none"
     return json.dumps(value, default=str)
+
+
+def _inside(value: Any) -> str:
+    """A value within another: what is not simple in brackets, so that its commas are its own."""
+    return f"({text_of(value)})" if isinstance(value, list | dict) and value else text_of(value)
 
 
 def pairs(record: Record) -> str:
     """A recipe's or decoding's settings in words: `rank 8, alpha not set, …`."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {'not set' if value is None else text_of(value)}"
+        f"{name.replace('_', ' ')} {'not set' if value is None else _setting(value)}"
         for name, value in record.items()
     )
+
+
+def _setting(value: Any) -> str:
+    spaced = isinstance(value, str) and " " in value
+    return f"“{text_of(value)}”" if spaced else _inside(value)
 
 
 def fixed(name: str, post_hoc: tuple[str, ...], study: Record) -> str:
