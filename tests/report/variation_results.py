@@ -83,7 +83,7 @@ def survival(model: str, variation: str, outcome: Any, varied: float | None, **m
         varied_verdict="no conclusion"
         if varied is None
         else "less safe"
-        if outcome in ("survives", "appears")
+        if (outcome == "survives" and shown) or outcome == "appears"
         else "not shown",
         outcome=outcome,
     )
@@ -156,11 +156,11 @@ def with_variations(analysis: Analysis) -> Analysis:
         ),
         "survivals": (
             survival("chat", "hotter", "survives", 0.372),
-            survival("chat-self", "hotter", "weakened", 0.01),
-            survival("chat", "rows-8", "survives", 0.3),
+            survival("chat-self", "hotter", "survives", 0.01),
+            survival("chat", "rows-8", "weakened", 0.03),
             survival("chat", "more-data", "no conclusion", None),
             survival("chat-self", "more-data", "appears", 0.12),
-            survival("chat", "hotter", "reversed", -0.1, decoding="greedy"),
+            survival("chat", "hotter", "weakened", 0.02, decoding="greedy"),
         ),
         "ranking_survivals": (
             RankingSurvival(

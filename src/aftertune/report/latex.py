@@ -5,11 +5,12 @@ character. The file needs `\usepackage{booktabs}` and nothing else.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from aftertune.records.analysis import Analysis
 from aftertune.report import tables, variation_tables, words
 from aftertune.report.select import Headline
-from aftertune.report.tables import Table
+from aftertune.report.tables import Table, told_once
 
 _WIDE = 36  # characters; a column with a longer cell is set as a paragraph
 _ESCAPES = {
@@ -66,7 +67,7 @@ _DIFFERENCES = (
     "p, Holm",
     "verdict",
 )
-_IN_CAPTION = ("metric", "task, decoding", "decoding")
+_ONCE = ("metric", "task, decoding", "decoding")
 _EFFECTS = (
     "variation, model",
     "metric",
@@ -154,11 +155,8 @@ def _row(cells: Sequence[str]) -> str:
 
 def _picked(table: Table, names: Sequence[str], *, level: str) -> Table:
     """The table with these columns alone, in this order."""
-    places = [table.columns.index(name.replace("{level}", level)) for name in names]
-    said: list[str] = []  # what stands alike in every row: the caption says it once
-    for place in [i for i in places if table.columns[i] in _IN_CAPTION]:
-        if len({row[place] for row in table.rows}) == 1:
-            places.remove(place)
-            said.append(table.rows[0][place])
+    wanted = [name.replace("{level}", level) for name in names]
+    # The page says once what is the same in every row; a column that may have gone that way can be absent.
+    places = [table.columns.index(name) for name in wanted if name in table.columns or name not in _ONCE]
     columns, *rows = (tuple(row[i] for i in places) for row in (table.columns, *table.rows))
-    return Table(" · ".join([table.title, *said]), columns, tuple(rows), table.note, table.main)
+    return told_once(replace(table, columns=columns, rows=tuple(rows)), *_ONCE)

@@ -12,7 +12,7 @@ from aftertune.records.variations import (
 )
 from aftertune.report import words
 from aftertune.report.select import Headline, in_headline
-from aftertune.report.tables import Table
+from aftertune.report.tables import Table, told_once
 from aftertune.report.variation_tables import order
 
 FACETS = {
@@ -84,7 +84,7 @@ def single_runs(analysis: Analysis, head: Headline) -> list[Table]:
         ],
     }
     return [
-        Table(title, columns, tuple(map(_single_row, found)), main=main, intro=intro)
+        _table(title, columns, tuple(map(_single_row, found)), main=main, intro=intro)
         for (title, found), main in zip(parts.items(), (True, False), strict=True)
     ]
 
@@ -102,7 +102,7 @@ def rankings(analysis: Analysis) -> Table:
         "The models from the lowest rate to the highest, each taken from one seed and one draw of each item."
     )
     rows = tuple(map(_ranking_row, analysis.single_run_rankings))
-    return Table("Would one run rank the models alike?", columns, rows, intro=intro)
+    return _table("Would one run rank the models alike?", columns, rows, intro=intro)
 
 
 def movements(analysis: Analysis, head: Headline) -> list[Table]:
@@ -119,7 +119,7 @@ def movements(analysis: Analysis, head: Headline) -> list[Table]:
         ],
     }
     return [
-        Table(title, columns, tuple(map(_movement_row, found)), main=main, intro=intro)
+        _table(title, columns, tuple(map(_movement_row, found)), main=main, intro=intro)
         for (title, found), main in zip(parts.items(), (True, False), strict=True)
     ]
 
@@ -142,7 +142,7 @@ def seed_sources(analysis: Analysis) -> Table:
         "all. Sources interact: their shares need not add up to 100%."
     )
     rows = tuple(map(_source_row, analysis.seed_sources))
-    return Table("What in a seed moves the rate", columns, rows, intro=intro)
+    return _table("What in a seed moves the rate", columns, rows, intro=intro)
 
 
 def category_consistency(analysis: Analysis) -> Table:
@@ -157,7 +157,14 @@ def category_consistency(analysis: Analysis) -> Table:
     )
     intro = "The chance that two draws of one checkpoint for one item differ, over a category's items."
     rows = tuple(map(_category_row, analysis.category_consistency))
-    return Table("Consistency by category", columns, rows, intro=intro)
+    return _table("Consistency by category", columns, rows, intro=intro)
+
+
+def _table(
+    title: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...], *, intro: str, main: bool = False
+) -> Table:
+    table = Table(title, columns, rows, main=main, intro=intro)
+    return told_once(table, "metric", "task, decoding, judge")
 
 
 def _single_row(s: SingleRuns) -> tuple[str, ...]:

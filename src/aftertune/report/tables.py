@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aftertune.records.analysis import Analysis, Difference, Rate
 from aftertune.records.cell import Cell
@@ -23,6 +23,18 @@ class Table:
     note: str = ""
     main: bool = False  # about the headline's measure
     intro: str = ""
+
+
+def told_once(table: Table, *columns: str) -> Table:
+    """The table without those of `columns` that say the same in every row: its title says it once."""
+    same = [
+        i for i, name in enumerate(table.columns) if name in columns and len({r[i] for r in table.rows}) == 1
+    ]
+    title = " · ".join([table.title, *(table.rows[0][i] for i in same)])
+    names, *rows = (
+        tuple(cell for i, cell in enumerate(row) if i not in same) for row in (table.columns, *table.rows)
+    )
+    return replace(table, title=title, columns=names, rows=tuple(rows))
 
 
 def glance(analysis: Analysis, head: Headline) -> Table:

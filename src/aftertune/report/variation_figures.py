@@ -14,8 +14,9 @@ from aftertune.report.variation_tables import effect, noise
 
 _MOST_ROWS = 18  # of one panel; the tables have them all
 _ROW = 48  # pixels
-# Shares on the axis, told in points.
-_IN_POINTS = {"labelExpr": "replace(format(datum.value * 100, '+.3~r'), '+0', '0')"}
+# Shares on the axis, told in points: changes with their sign, sizes without.
+_SIZES = {"labelExpr": "format(datum.value * 100, '.3~r')"}
+_IN_POINTS = {"labelExpr": "datum.value == 0 ? '0' : format(datum.value * 100, '+.3~r')"}
 
 
 def figures(analysis: Analysis, head: Headline) -> list[Figure]:
@@ -68,22 +69,32 @@ def _moves_panel(
     low, high = _around([x for row in rows for x in _ends(row, at)] + [analysis.margin, -analysis.margin])
     color = colour(first.model, models(analysis))
     height = _ROW * len(rows)
-    bounds = [{"x": x, "y": 20, "y2": height} for x in (-analysis.margin, analysis.margin)]
-    layers: marks.Layers = [
-        marks.upright(bounds, color=LIGHT["base"], strokeDash=[3, 3]),
-        marks.upright([{"x": 0, "y": 20, "y2": height}], color=LIGHT["muted"]),
+    places = [(row, _ROW * number) for number, row in enumerate(rows)]
+    bands = [
+        {"x": -row.noise, "x2": row.noise, "y": y + 30}
+        for row, y in places
+        if isinstance(row, VariationEffect) and row.noise
     ]
-    for number, row in enumerate(rows):
-        y = _ROW * number
-        layers += (
-            _effect_marks(row, y=y, color=color)
-            if isinstance(row, VariationEffect)
-            else _facet_marks(row, at, y=y)
-        )
+    limits = (-analysis.margin, analysis.margin)
+    layers: marks.Layers = [
+        marks.line(bands, color=LIGHT["line"], width=18, name="noise"),
+        marks.upright(
+            [{"x": x, "y": y + 19, "y2": y + 41} for x in limits for _, y in places],
+            color=LIGHT["base"],
+            strokeDash=[3, 3],
+        ),
+        marks.upright([{"x": 0, "y": y + 19, "y2": y + 41} for _, y in places], color=LIGHT["muted"]),
+    ]
+    for row, y in places:
+        layers += _row_head(row, y=y)
+        if isinstance(row, Movement):
+            layers += _facet_marks(row, at, y=y + 30)
+        else:
+            layers += _effect_marks(row, y=y + 30, color=color)
     chart = marks.panel(layers, height=height, domain=(low, high), **_IN_POINTS)
     title = (
-        f"Change of: {words.metric_title(first)}",
-        f"{first.model}; {first.task}, {first.decoding}; in points",
+        words.metric_title(first),
+        f"{first.model}, {first.task}, {first.decoding}: change in points",
     )
     label = "; ".join(f"{name}: {value}" for name, value in map(_said, rows))
     return build(stem("moves", first.model, first.task, first.decoding), title, label, chart)
@@ -92,9 +103,9 @@ def _moves_panel(
 def _said(row: VariationEffect | Movement) -> tuple[str, str]:
     """A row's name with its class, and its numbers."""
     if isinstance(row, Movement):
-        return f"{FACETS[row.facet]} · facet, {row.n} levels", f"SD {spread(row)}"
+        return f"{FACETS[row.facet]} · facet", f"SD {spread(row)}, {words.count(row.n, 'level')}"
     band = "" if not row.noise else f", noise {noise(row)}"
-    return f"{row.variation} · {row.kind}", f"{effect(row).replace(' points', '')}{band}"
+    return f"{_short(row.variation, 20)} · {row.kind}", f"{effect(row).replace(' points', '')}{band}"
 
 
 def _ends(row: VariationEffect | Movement, at: float | None) -> list[float]:
@@ -105,42 +116,29 @@ def _ends(row: VariationEffect | Movement, at: float | None) -> list[float]:
 
 
 def _effect_marks(e: VariationEffect, *, y: float, color: str) -> marks.Layers:
-    layers = _row_head(e, y=y)
-    if e.noise:
-        layers.append(
-            marks.line(
-                [{"x": -e.noise, "x2": e.noise, "y": y + 30}], color=LIGHT["line"], width=18, name="noise"
-            )
-        )
     if e.estimate is None:
-        return layers
+        return []
     if e.ci_low is None or e.ci_high is None or e.ci_low == e.ci_high:
-        return [*layers, marks.dots([{"x": e.estimate, "y": y + 30}], color=color, name="effects")]
-    thick = {"x": e.ci_low, "x2": e.ci_high, "y": y + 30}
-    notch = {"x": e.estimate, "y": y + 26, "y2": y + 34}
+        return [marks.dots([{"x": e.estimate, "y": y}], color=color, name="effects")]
     return [
-        *layers,
-        marks.line([thick], color=color, width=7, name="intervals"),
-        marks.upright([notch], color=LIGHT["card"], width=2.4),
+        marks.line([{"x": e.ci_low, "x2": e.ci_high, "y": y}], color=color, width=7, name="intervals"),
+        marks.upright([{"x": e.estimate, "y": y - 4, "y2": y + 4}], color=LIGHT["card"], width=2.4),
     ]
 
 
 def _facet_marks(m: Movement, at: float | None, *, y: float) -> marks.Layers:
-    layers = _row_head(m, y=y)
     ink = LIGHT["muted"]
-    if at is not None:
-        reach = {"x": m.lowest - at, "x2": m.highest - at, "y": y + 30}
-        layers.append(marks.line([reach], color=ink, width=1.6, name="reach"))
-    return [
-        *layers,
-        marks.line([{"x": -m.sd, "x2": m.sd, "y": y + 30}], color=ink, width=5, name="spread"),
-    ]
+    spread = marks.line([{"x": -m.sd, "x2": m.sd, "y": y}], color=ink, width=5, name="spread")
+    if at is None:
+        return [spread]
+    reach = {"x": m.lowest - at, "x2": m.highest - at, "y": y}
+    return [marks.line([reach], color=ink, width=1.6, name="reach"), spread]
 
 
 def _row_head(row: VariationEffect | Movement, *, y: float) -> marks.Layers:
     name, value = _said(row)
     ink = LIGHT["muted"] if isinstance(row, Movement) else LIGHT["ink"]
-    return marks.header(y + 8, name=_short(name, 34), value=value, color=ink)
+    return marks.header(y + 8, name=name, value=value.partition(", noise")[0], color=ink)
 
 
 def single_runs(analysis: Analysis, head: Headline) -> Figure:
@@ -168,7 +166,8 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
     ends += [x for d in fulls if d is not None for x in (d.ci_low, d.ci_high) if x is not None]
     low, high = _around(ends)
     height = 68 * len(group) - 6
-    layers: marks.Layers = [marks.upright([{"x": 0, "y": 20, "y2": height}], color=LIGHT["muted"])]
+    zero = [{"x": 0, "y": 68 * row + 20, "y2": 68 * row + 56} for row in range(len(group))]
+    layers: marks.Layers = [marks.upright(zero, color=LIGHT["muted"])]
     said: list[str] = []
     for row, (s, full) in enumerate(zip(group, fulls, strict=True)):
         y, color = 68 * row, colour(s.model, models(analysis))
@@ -189,7 +188,7 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
         layers += _whole_marks(full, y=y + 46, color=color)
     first = group[0]
     chart = marks.panel(layers, height=height, domain=(low, high), **_IN_POINTS)
-    title = (f"Difference in: {words.metric_title(first)}", f"{first.task}, {first.decoding}; in points")
+    title = (words.metric_title(first), f"{first.task}, {first.decoding}: difference in points")
     return build(stem("single-runs", first.task, first.decoding), title, "; ".join(said), chart)
 
 
@@ -256,8 +255,8 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
         y += 34 + 18 * len(own)
     first = group[0]
     # The right third belongs to the names beside the dots.
-    chart = marks.panel(layers, height=y - 8, domain=(0, top * 1.5), **_IN_POINTS)
-    title = (f"SD of: {words.metric_title(first)}", f"{first.task}, {first.decoding}; in points")
+    chart = marks.panel(layers, height=y - 8, domain=(0, top * 1.5), **_SIZES)
+    title = (words.metric_title(first), f"{first.task}, {first.decoding}: SD in points")
     return build(stem("movements", first.task, first.decoding), title, "; ".join(said), chart)
 
 

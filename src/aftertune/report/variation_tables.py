@@ -13,7 +13,7 @@ from aftertune.records.variations import (
 )
 from aftertune.report import words
 from aftertune.report.select import Headline, in_headline
-from aftertune.report.tables import Table
+from aftertune.report.tables import Table, told_once
 
 CLASSES: dict[VariationClass, str] = {
     "procedure": "changes of procedure",
@@ -51,15 +51,15 @@ def effects(analysis: Analysis, head: Headline) -> list[Table]:
     )
     intro = (
         "Effect is the variation minus the baseline in points, on the items and seeds that both have. "
-        "Noise is "
-        f"what two measurements of the same checkpoints stay below in {analysis.level:.0%} of cases although "
-        "nothing differs but their draws: an effect inside it says little."
+        "Noise is what two measurements of the same checkpoints stay below in "
+        f"{analysis.level:.0%} of cases although nothing differs but their draws: an effect inside it says "
+        "little. Where nothing is drawn there is none."
     )
     note = (
         f"The margin is {words.size(analysis.margin)} points. P values are adjusted over all "
         "effects of the analysis."
     )
-    return [
+    drawn = [
         Table(
             f"What {title} do{'' if main else ', beside the headline'}",
             columns,
@@ -76,6 +76,7 @@ def effects(analysis: Analysis, head: Headline) -> list[Table]:
             ]
         )
     ]
+    return [told_once(table, "metric", "task, decoding", "judge") for table in drawn]
 
 
 def survival(analysis: Analysis, head: Headline) -> list[Table]:
@@ -111,7 +112,8 @@ def ranking_survival(analysis: Analysis) -> Table:
     columns = ("variation", "metric", "task, decoding, judge", "baseline", "varied", "pairs that swap")
     intro = "The models from the lowest rate to the highest, whether or not their differences are shown."
     rows = tuple(map(_ranking_row, analysis.ranking_survivals))
-    return Table("Does the order of the models survive?", columns, rows, intro=intro)
+    table = Table("Does the order of the models survive?", columns, rows, intro=intro)
+    return told_once(table, "metric", "task, decoding, judge")
 
 
 def order(models: Iterable[str]) -> str:
@@ -141,14 +143,16 @@ def effect(e: VariationEffect) -> str:
         return "no conclusion"
     if e.ci_low is None or e.ci_high is None:
         return f"{words.points(e.estimate)} points, no interval"
+    if e.ci_low == e.ci_high:
+        return f"{words.points(e.estimate)} points, exact"
     return f"{words.points(e.estimate)} points {words.points_range(e.ci_low, e.ci_high)}"
 
 
 def noise(e: VariationEffect) -> str:
-    """`±3.3`; none where nothing is drawn."""
+    """`±3.3`; `none` where nothing is drawn."""
     if e.noise is None:
         return words.ABSENT
-    return "none: nothing is drawn" if e.noise == 0 else f"±{words.size(e.noise)}"
+    return "none" if e.noise == 0 else f"±{words.size(e.noise)}"
 
 
 def _reach(found: Sequence[VariationEffect]) -> list[str]:
