@@ -73,7 +73,7 @@ _EFFECTS = (
     "metric",
     "task, decoding",
     "baseline → varied",
-    "effect, {level} interval",
+    "effect in points, {level} interval",
     "noise",
     "p, Holm",
     "verdict",

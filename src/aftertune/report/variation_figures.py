@@ -105,7 +105,7 @@ def _said(row: VariationEffect | Movement) -> tuple[str, str]:
     if isinstance(row, Movement):
         return f"{FACETS[row.facet]} · facet", f"SD {spread(row)}, {words.count(row.n, 'level')}"
     band = "" if not row.noise else f", noise {noise(row)}"
-    return f"{_short(row.variation, 20)} · {row.kind}", f"{effect(row).replace(' points', '')}{band}"
+    return f"{_short(row.variation, 20)} · {row.kind}", f"{effect(row)}{band}"
 
 
 def _ends(row: VariationEffect | Movement, at: float | None) -> list[float]:

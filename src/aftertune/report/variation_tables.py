@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from aftertune.records.analysis import Analysis
-from aftertune.records.cell import Cell
 from aftertune.records.variations import (
     NumericsCheck,
     RankingSurvival,
@@ -20,6 +19,7 @@ CLASSES: dict[VariationClass, str] = {
     "numerics": "changes of numerics",
     "design": "changes of design",
 }
+_CONCLUSION = ("conclusion", "metric", "task, decoding, judge", "interval for")
 _NOT_COMPARED = "not compared"
 
 
@@ -42,7 +42,7 @@ def effects(analysis: Analysis, head: Headline) -> list[Table]:
         "task, decoding",
         "judge",
         "baseline → varied",
-        f"effect, {analysis.level:.0%} interval",
+        f"effect in points, {analysis.level:.0%} interval",
         "noise",
         "p",
         "p, Holm",
@@ -50,7 +50,7 @@ def effects(analysis: Analysis, head: Headline) -> list[Table]:
         "seeds × items",
     )
     intro = (
-        "Effect is the variation minus the baseline in points, on the items and seeds that both have. "
+        "Effect is the variation minus the baseline, on the items and seeds that both have. "
         "Noise is what two measurements of the same checkpoints stay below in "
         f"{analysis.level:.0%} of cases although nothing differs but their draws: an effect inside it says "
         "little. Where nothing is drawn there is none."
@@ -142,10 +142,10 @@ def effect(e: VariationEffect) -> str:
     if e.estimate is None:
         return "no conclusion"
     if e.ci_low is None or e.ci_high is None:
-        return f"{words.points(e.estimate)} points, no interval"
+        return f"{words.points(e.estimate)}, no interval"
     if e.ci_low == e.ci_high:
-        return f"{words.points(e.estimate)} points, exact"
-    return f"{words.points(e.estimate)} points {words.points_range(e.ci_low, e.ci_high)}"
+        return f"{words.points(e.estimate)}, exact"
+    return f"{words.points(e.estimate)} {words.points_range(e.ci_low, e.ci_high)}"
 
 
 def noise(e: VariationEffect) -> str:
@@ -165,35 +165,30 @@ def _reach(found: Sequence[VariationEffect]) -> list[str]:
 
 def _matrix(title: str, found: Sequence[Survival], *, main: bool) -> Table:
     variations = {s.variation: s.kind for s in found}
-    # By the whole cell, so that one conclusion is one row whatever its names are.
     rows: dict[tuple[str, ...], list[Survival]] = {}
-    for one in found:
-        rows.setdefault(_conclusion(one, main=main), []).append(one)
+    for s in found:
+        rows.setdefault(_conclusion(s), []).append(s)
     intro = (
         "One row a conclusion, one column a variation. “Survives”: the same verdict in the same direction; "
         "“weakened”: shown in the baseline and not under the variation; “appears”: the other way; "
-        "“reversed”: "
-        "shown in both, with opposite signs. Then the verdict under the variation and its difference in "
-        "points."
+        "“reversed”: shown in both, with opposite signs. Then the verdict under the variation and its "
+        "difference in points."
     )
-    columns = ("conclusion", "baseline", *(f"{name} ({kind})" for name, kind in variations.items()))
-    return Table(
+    names = (f"{name} ({kind})" for name, kind in variations.items())
+    table = Table(
         title,
-        columns,
-        tuple((name[0], _baseline(own[0]), *_outcomes(own, variations)) for name, own in rows.items()),
+        (*_CONCLUSION, "baseline", *names),
+        tuple((*name, _baseline(own[0]), *_outcomes(own, variations)) for name, own in rows.items()),
         main=main,
         intro=intro,
     )
+    return told_once(table, *_CONCLUSION[1:])
 
 
-def _conclusion(s: Survival, *, main: bool) -> tuple[str, ...]:
-    contrast = f"{s.model} − {s.reference}"
-    named = contrast if main else f"{contrast}, {_where(s)}, {words.TARGETS[s.target]}"
-    return (named, s.model, s.reference, s.task, s.decoding, s.judge, s.metric, s.note, s.target)
-
-
-def _where(cell: Cell) -> str:
-    return f"{words.metric_title(cell)}, {cell.task}, {cell.decoding}, {cell.judge}"
+def _conclusion(s: Survival) -> tuple[str, ...]:
+    """What a row of the matrix is about, in the columns `_CONCLUSION`."""
+    where = (f"{s.task}, {s.decoding}, {s.judge}", words.TARGETS[s.target])
+    return (f"{s.model} − {s.reference}", words.metric_title(s), *where)
 
 
 def _baseline(s: Survival) -> str:
