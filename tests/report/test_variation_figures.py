@@ -89,9 +89,9 @@ def test_single_runs_beside_the_full_study(varied: Analysis, panels: dict[str, P
     panel = panels["single-runs-mini-harm-sampled"]
     assert (
         "chat − base: single runs from +16.7 to +41.7 points; the full study less safe, "
-        "+30.0 points [+21.0, +40.0]; 6.0% of 50 single runs say otherwise"
+        "+30.0 points [+21.0, +40.0]; 6.0% of 50 runs say otherwise"
     ) in panel.label
-    assert "24.0% of 50 single runs say otherwise" in panel.svg
+    assert "24.0% of 50 runs say otherwise" in panel.svg
     low = min(d.ci_low for d in varied.differences if d.decoding == "sampled" and d.ci_low is not None)
     ends = on_axis(low, 0.417, [0.167, 0.417, -0.05, 0.1])
     assert [x for line in lines_of(panel.svg, "runs") for x in line] == pytest.approx(ends, abs=0.01)

@@ -8,7 +8,7 @@ from aftertune.records.variations import Movement, SingleRuns, VariationEffect
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
 from aftertune.report.select import Headline, find, in_headline, main_differences, models, same_measure
-from aftertune.report.single_run_tables import FACETS, otherwise, spread
+from aftertune.report.single_run_tables import FACETS, spread
 from aftertune.report.theme import LIGHT, colour
 from aftertune.report.variation_tables import effect, noise
 
@@ -173,12 +173,12 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
         y, color = 68 * row, colour(s.model, models(analysis))
         name, says = (
             f"{words.visible(s.model)} − {words.visible(s.reference)}",
-            f"{otherwise(s)} say otherwise",
+            f"{words.percent(s.share_otherwise)} of {words.count(s.n_runs, 'run')} say otherwise",
         )
         reach = f"{words.points(s.lowest)} to {words.points(s.highest)} points"
         whole = f"the full study {s.full_verdict}" + (f", {words.change(full)}" if full else "")
         said.append(f"{name}: single runs from {reach}; {whole}; {says}")
-        layers += marks.header(y + 8, name=_short(name, 24), value=says, color=color)
+        layers += marks.header(y + 8, name=_short(name, 20), value=says, color=color)
         layers += [
             marks.line([{"x": s.lowest, "x2": s.highest, "y": y + 30}], color=color, width=1.6, name="runs"),
             marks.upright(
@@ -244,7 +244,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
         )
         for row, m in enumerate(own):
             at, color = y + 28 + 18 * row, colour(m.model, order)
-            name = f"{_short(words.visible(m.model), 20)} {words.size(m.sd)}"
+            name = f"{_short(m.model, 16)} {words.size(m.sd)}"
             layers += [
                 marks.line([{"x": 0, "x2": m.sd, "y": at}], color=color, width=1.6, name="stems"),
                 marks.dots([{"x": m.sd, "y": at}], color=color, name="spreads"),
@@ -255,7 +255,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
         y += 34 + 18 * len(own)
     first = group[0]
     # The right third belongs to the names beside the dots.
-    chart = marks.panel(layers, height=y - 8, domain=(0, top * 1.5), **_SIZES)
+    chart = marks.panel(layers, height=y - 8, domain=(0, top * 1.6), **_SIZES)
     title = (words.metric_title(first), f"{first.task}, {first.decoding}: SD in points")
     return build(stem("movements", first.task, first.decoding), title, "; ".join(said), chart)
 
