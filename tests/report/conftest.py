@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from variation_results import with_variations
 
 from aftertune.records import analysis as an
 
@@ -321,6 +322,12 @@ def example_rows(texts: dict[str, str]) -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def analysis() -> an.Analysis:
     return build()
+
+
+@pytest.fixture(scope="session")
+def varied(analysis: an.Analysis) -> an.Analysis:
+    """The analysis with three variations and what single runs would have said."""
+    return with_variations(analysis)
 
 
 @pytest.fixture

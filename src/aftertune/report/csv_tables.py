@@ -35,6 +35,18 @@ CSV_COLUMNS: dict[str, str] = {
     "gwet_ac1 krippendorff_alpha",
     "rank_flips": "task decoding metric note judge_a judge_b model other model_a other_a model_b other_b "
     "shown_a shown_b",
+    "variation_effects": f"variation kind {_CELL} n_seeds n_items baseline varied estimate ci_low ci_high se "
+    "p_value p_adjusted margin_low margin_high noise method covers leaves_out verdict sentence",
+    "numerics_checks": "variation n_compared n_changed passed first_changed",
+    "survivals": f"variation kind {_CELL} reference target baseline_estimate varied_estimate "
+    "baseline_verdict varied_verdict outcome",
+    "ranking_survivals": "variation kind task decoding judge metric note baseline varied n_pairs n_swapped",
+    "single_runs": f"{_CELL} reference n_runs full_verdict share_less_safe share_safer share_not_shown "
+    "share_otherwise lowest highest",
+    "single_run_rankings": "task decoding judge metric note order n_draws share_otherwise",
+    "seed_sources": f"{_CELL} source variation n_seeds variance ci_low ci_high share",
+    "movements": f"{_CELL} facet n sd lowest highest",
+    "category_consistency": f"{_CELL} category n_checkpoints n_items n_repeats pairwise_disagreement",
     "warnings": "code text remedy where",
 }
 

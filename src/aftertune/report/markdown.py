@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from aftertune.report import words
+from aftertune.report.checklist import Group
 from aftertune.report.headline import Lead, WarningGroup
+from aftertune.report.recorded import NOT_RECORDED
 from aftertune.report.tables import Table
 
 
@@ -14,6 +16,8 @@ def markdown(
     warnings: Sequence[WarningGroup],
     tables: Sequence[Table],
     figures: Sequence[str],
+    checklist: Sequence[Group],
+    methods: str,
 ) -> str:
     """GitHub's Markdown; every text from outside is escaped, and no response is shown.
 
@@ -23,34 +27,53 @@ def markdown(
         warnings: those alike together.
         tables: in the order of the page; the first stands before the warnings.
         figures: file names of the SVGs under figures/, with their alternative texts left to the page.
+        checklist: filled in.
+        methods: the methods paragraph, Markdown already.
     """
-    parts = [f"# {_plain(study)}: what the tune changed"]
-    parts += [_plain(line) for line in lead.lines]
+    parts = [f"# {plain(study)}: what the tune changed"]
+    parts += [plain(line) for line in lead.lines]
     for contrast in lead.contrasts:
-        numbers = f" ({_plain(contrast.numbers)})" if contrast.numbers else ""
-        parts.append(f"- **{_plain(contrast.title)}**{numbers}. {_plain(contrast.sentence)}")
+        numbers = f" ({plain(contrast.numbers)})" if contrast.numbers else ""
+        parts.append(f"- **{plain(contrast.title)}**{numbers}. {plain(contrast.sentence)}")
     parts += [_table(table) for table in tables[:1]]
     if warnings:
         parts.append("## Warnings")
         for group in warnings:
-            found = [f"  - {_plain(entry)}" for entry in group.entries]
-            parts.append("\n".join([f"- **{_plain(group.title)}.** {_plain(group.remedy)}", *found]))
+            found = [f"  - {plain(entry)}" for entry in group.entries]
+            parts.append("\n".join([f"- **{plain(group.title)}.** {plain(group.remedy)}", *found]))
     parts += [f"![{name}](figures/{name}.svg)" for name in figures]
     parts += [_table(table) for table in tables[1:] if table.rows]
+    parts += ["## Methods, for a paper", methods.strip(), "## Reporting checklist", _checklist(checklist)]
     return "\n\n".join(parts) + "\n"
+
+
+def checklist_page(study: str, groups: Sequence[Group]) -> str:
+    """checklist.md: a heading per group, a line per question."""
+    head = [f"# {plain(study)}: reporting checklist", f"What nobody wrote down is “{NOT_RECORDED}”."]
+    return "\n\n".join([*head, _checklist(groups)]) + "\n"
+
+
+def _checklist(groups: Sequence[Group]) -> str:
+    """The checklist's groups, a line a question, for a page that has a title already."""
+    return "\n\n".join(
+        f"### {plain(group.title)}\n\n"
+        + "\n".join(f"- **{plain(question)}**: {plain(answer)}" for question, answer in group.answers)
+        for group in groups
+    )
 
 
 def _table(table: Table) -> str:
     lines = [_line(table.columns), _line(["---"] * len(table.columns)), *(_line(row) for row in table.rows)]
-    title = f"## {_plain(words.capital(table.title))}"
-    return "\n\n".join([title, "\n".join(lines), *([_plain(table.note)] if table.note else [])])
+    title = f"## {plain(words.capital(table.title))}"
+    intro, note = ([plain(text)] if text else [] for text in (table.intro, table.note))
+    return "\n\n".join([title, *intro, "\n".join(lines), *note])
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell if cell == '---' else _plain(cell) for cell in cells)} |"
+    return f"| {' | '.join(cell if cell == '---' else plain(cell) for cell in cells)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` as Markdown that shows it as it is: no HTML, no markup, no links, one line."""
     shown = words.visible(text).replace("\\", "\\\\")
     for mark in "*`|~":

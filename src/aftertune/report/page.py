@@ -1,4 +1,4 @@
-"""Writes the report: one self-contained page, Markdown, CSV tables and SVG figures."""
+"""Writes the report: one self-contained page, Markdown, CSV tables, SVG figures, and what a paper needs."""
 
 import json
 from collections import defaultdict
@@ -10,12 +10,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from aftertune.records.analysis import Analysis
-from aftertune.report import contrast_tables, detail_tables, judge_tables, tables, theme, words
+from aftertune.report import (
+    contrast_tables,
+    detail_tables,
+    judge_tables,
+    single_run_tables,
+    tables,
+    theme,
+    variation_tables,
+    words,
+)
+from aftertune.report.checklist import checklist
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.examples import choose
 from aftertune.report.figures import Figure, figures
 from aftertune.report.headline import Lead, grouped, lead
-from aftertune.report.markdown import markdown
+from aftertune.report.latex import latex_tables
+from aftertune.report.markdown import checklist_page, markdown
+from aftertune.report.methods_paragraph import methods_paragraph
 from aftertune.report.select import Headline, headline
 from aftertune.report.tables import Table
 from aftertune.store import replace
@@ -27,9 +39,16 @@ _NOTHING = Lead(
 
 
 def write_report(
-    analysis: Analysis, *, examples: pl.DataFrame | None, manifest: dict[str, Any], out: Path
+    analysis: Analysis,
+    *,
+    examples: pl.DataFrame | None,
+    manifest: dict[str, Any],
+    out: Path,
+    study: dict[str, Any] | None = None,
 ) -> Path:
     """Write index.html, report.md, tables/*.csv and figures/*.svg under `out`; same input, same bytes.
+
+    For a paper: checklist.md, methods.md, methods.tex, references.bib and tables.tex.
 
     Args:
         analysis: what the report shows; nothing is computed here.
@@ -37,6 +56,7 @@ def write_report(
             for a report without responses.
         manifest: shown as it is.
         out: a directory, made where it is missing; files of an earlier report in it are written over.
+        study: study.json, for the checklist and the methods paragraph; None where no study was run.
 
     Returns:
         The path of index.html.
@@ -48,6 +68,8 @@ def write_report(
     drawn = figures(analysis, head) if head else []
     shown = _tables(analysis, head) if head else {}
     first = lead(analysis, head) if head else _NOTHING
+    asked = checklist(analysis, manifest, study or {})
+    methods = methods_paragraph(analysis, manifest, study or {})
     svgs = {f"figures/{p.name}.svg": theme.standalone(p.svg) for figure in drawn for p in figure.panels}
     csvs = {f"tables/{name}.csv": text for name, text in csv_files(analysis).items()}
     pages = {
@@ -60,6 +82,9 @@ def write_report(
             manifest=_manifest(manifest),
             warnings=grouped(analysis, head),
             examples=choose(examples, head) if head and examples is not None else [],
+            single_runs=single_run_tables.sentences(analysis, head) if head else [],
+            checklist=asked,
+            methods=methods,
         ),
         "report.md": markdown(
             analysis.study,
@@ -67,7 +92,14 @@ def write_report(
             warnings=grouped(analysis, head),
             tables=[t for group in shown.values() for t in group],
             figures=[panel.name for figure in drawn for panel in figure.panels],
+            checklist=asked,
+            methods=methods.markdown,
         ),
+        "checklist.md": checklist_page(analysis.study, asked),
+        "methods.md": methods.markdown,
+        "methods.tex": methods.latex,
+        "references.bib": methods.bibtex,
+        "tables.tex": latex_tables(analysis, head),
     }
     for name, text in (svgs | csvs | pages).items():
         replace(out / name, text.encode())
@@ -79,6 +111,8 @@ def _tables(analysis: Analysis, head: Headline) -> dict[str, list[Table]]:
     return {
         "glance": [tables.glance(analysis, head)],
         "differences": [*tables.differences(analysis, head), *contrast_tables.beside(analysis)],
+        "variations": variation_tables.tables(analysis, head),
+        "single_runs": single_run_tables.tables(analysis, head),
         "rates": [*tables.rates(analysis, head), *judge_tables.corrected(analysis)],
         "coverage": [detail_tables.coverage(analysis), contrast_tables.design(analysis)],
         "flips": detail_tables.flips(analysis),

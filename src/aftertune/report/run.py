@@ -13,12 +13,13 @@ def report(run: RunDirectory) -> Path:
     """Write the report of an analysed run; returns the path of its page.
 
     Raises:
-        StoreError: the run has not been analysed yet.
+        StoreError: the run has not been analysed yet, or its study cannot be read.
     """
     analysis = Analysis.model_validate(run.read_json(run.analysis), strict=False)
     # Without the timings, which differ from run to run: the same results give the same page.
     manifest = {name: entry for name, entry in run.read_manifest().items() if name != "stages_s"}
-    return write_report(analysis, examples=_examples(run), manifest=manifest, out=run.report)
+    study = run.read_json(run.study_json)
+    return write_report(analysis, examples=_examples(run), manifest=manifest, out=run.report, study=study)
 
 
 def _examples(run: RunDirectory) -> pl.DataFrame:

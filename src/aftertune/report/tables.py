@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aftertune.records.analysis import Analysis, Difference, Rate
 from aftertune.records.cell import Cell
@@ -12,13 +12,29 @@ from aftertune.report.select import Headline, find, glance_columns, models, same
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table in words: every cell is text, the first column names the row."""
+    """A table in words: every cell is text, the first column names the row.
+
+    `intro` says above it how to read it, `note` stands below.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     main: bool = False  # about the headline's measure
+    intro: str = ""
+
+
+def told_once(table: Table, *columns: str) -> Table:
+    """The table without those of `columns` that say the same in every row: its title says it once."""
+    same = [
+        i for i, name in enumerate(table.columns) if name in columns and len({r[i] for r in table.rows}) == 1
+    ]
+    title = " · ".join([table.title, *(table.rows[0][i] for i in same)])
+    names, *rows = (
+        tuple(cell for i, cell in enumerate(row) if i not in same) for row in (table.columns, *table.rows)
+    )
+    return replace(table, title=title, columns=names, rows=tuple(rows))
 
 
 def glance(analysis: Analysis, head: Headline) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from aftertune.records.analysis import BayesInterval, Difference, Rate
 from aftertune.records.cell import Cell
+from aftertune.records.variations import RankingSurvival, SingleRunRanking
 from aftertune.report.select import Headline
 
 ABSENT = "not given"
@@ -59,6 +60,11 @@ def percent_span(low: float, high: float) -> str:
 def points(value: float | None) -> str:
     """A difference of shares in percentage points, signed: `+33.4`, `−1.2`."""
     return ABSENT if value is None else f"{_zero(value * 100):+.1f}".replace("-", "−")
+
+
+def size(value: float | None) -> str:
+    """A width or a spread in percentage points, without a sign: `4.5`."""
+    return ABSENT if value is None else f"{abs(_zero(value * 100)):.1f}"
 
 
 def points_range(low: float | None, high: float | None) -> str:
@@ -121,7 +127,7 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def metric_title(cell: Cell | Headline) -> str:
+def metric_title(cell: Cell | Headline | RankingSurvival | SingleRunRanking) -> str:
     """The metric in words, with its note."""
     title = METRIC_TITLES.get(cell.metric, cell.metric.replace("_", " "))
     return f"{title} ({cell.note})" if cell.note else title
