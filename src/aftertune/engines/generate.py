@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 
 from aftertune.engines.base import Completion, Request
 from aftertune.engines.batch import uniforms
@@ -39,7 +46,11 @@ class GenerateEngine(LocalEngine):
         Args:
             source: where the base model stands.
             spec: all of it can change a response.
+
+        Raises:
+            EngineError: transformers does not have this attention for the architecture.
         """
+        _check_attention(source.path, spec.attention)
         super().__init__(source, spec, attention=spec.attention)
         self.spec = spec
 
@@ -152,6 +163,16 @@ class GenerateEngine(LocalEngine):
             reason = f"the logits of token {fault + 1} are not finite: did it diverge?"
             return Completion.failed(request.key, text, len(tokens), reason)
         return Completion.drawn(request.key, text, len(tokens), Finish.LENGTH if end is None else Finish.STOP)
+
+
+def _check_attention(path: Path, attention: str) -> None:
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if attention == "sdpa" and not getattr(kind, "_supports_sdpa", True):
+        raise EngineError(
+            f"transformers has no sdpa attention for the architecture {config.model_type}",
+            "write `engine: {attention: eager}`",
+        )
 
 
 class _Drawing(LogitsProcessor):
