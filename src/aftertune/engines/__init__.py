@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aftertune.study import OpenAISpec, TransformersSpec, VllmSpec
+from aftertune.study import GenerateSpec, OpenAISpec, TransformersSpec, VllmSpec
 
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
@@ -35,6 +35,10 @@ def open_engine(
         from aftertune.engines.vllm import VllmEngine
 
         return VllmEngine(source(), study.engine, numerics=study.numerics)
+    if isinstance(study.engine, GenerateSpec):
+        from aftertune.engines.generate import GenerateEngine
+
+        return GenerateEngine(source(), study.engine)
     return local()
 
 
@@ -44,6 +48,11 @@ def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEng
 
     if isinstance(study.engine, TransformersSpec):
         return TransformersEngine(source, study.engine, numerics=study.numerics)
-    assert isinstance(study.engine, VllmSpec)  # the grammar lets nothing be tuned beside an endpoint
     # `numerics` speaks of the engine that draws; tuning gets the best that its device can do.
-    return TransformersEngine(source, TransformersSpec(dtype=study.engine.dtype))
+    if isinstance(study.engine, GenerateSpec):
+        spec = study.engine.model_dump(include={"dtype", "device", "threads"})
+    else:
+        assert isinstance(study.engine, VllmSpec)  # the grammar lets nothing be tuned beside an endpoint
+        spec = study.engine.model_dump(include={"dtype"})
+    numerics = "fast" if study.engine.dtype == "float16" else None  # which is never exact
+    return TransformersEngine(source, TransformersSpec(**spec), numerics=numerics)

@@ -138,7 +138,7 @@ class Batch:
         self._make_room(*(len(question.prompt.token_ids) for question in new))
         self._begin(new)
         logits = self.model.read(self._step(reading, new))
-        begun = [[Row(request, _uniforms(request)) for request in question.requests] for question in new]
+        begun = [[Row(request, uniforms(request)) for request in question.requests] for question in new]
         places = [*range(len(reading)), *(len(reading) + i for i, rows in enumerate(begun) for _ in rows)]
         drawing = [*reading, *(row for rows in begun for row in rows)]
         self._append_tokens(drawing, logits if places == list(range(len(logits))) else logits[places])
@@ -261,7 +261,8 @@ class _Layout:
         self.positions += range(start, start + len(token_ids))
 
 
-def _uniforms(request: Request) -> np.ndarray | None:
+def uniforms(request: Request) -> np.ndarray | None:
+    """A request's own numbers, one a token it may have; None where greedy."""
     if request.decoding.temperature == 0:
         return None
     return seeds.stream(request.root_seed, *request.stream).random(request.decoding.max_tokens)

@@ -7,7 +7,6 @@ few tokens, the lengths in attention grow in steps, attention is plain matrix pr
 merged, and that a row of a product does not depend on its neighbours is checked when a model is opened.
 """
 
-import importlib.metadata
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,38 +19,27 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
 from aftertune.engines.exact import check_exact, fewest_tokens
-from aftertune.engines.loading import (
-    ModelSource,
-    context_length,
-    end_tokens,
-    load_model,
-    load_tokenizer,
-    pick_device,
-    pick_dtype,
-    processor,
-    render_prompt,
-)
+from aftertune.engines.loading import ModelSource, render_prompt
+from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
-from aftertune.errors import EngineError, ModelError
+from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec
 
 log = logging.getLogger(__name__)
 
 LOOP_REVISION = 4  # raise it when a change of this loop, its attention or its sampling changes bytes
-_PROBE = "Say in one sentence what you do."
 _TWO_WORDS = ("Yes", "no")  # prompts with nothing in common, which show what the template adds
 _FEWEST_SHARED = 8  # tokens; reading fewer again costs less than looking after them
 _ADAPTERS_HELD = 8  # that no row of a step uses
 _NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
-class TransformersEngine:
+class TransformersEngine(LocalEngine):
     """Completes requests of one base model, its adapters and its full checkpoints."""
 
     def __init__(self, source: ModelSource, spec: TransformersSpec, *, numerics: str | None = None):
@@ -65,23 +53,15 @@ class TransformersEngine:
         Raises:
             EngineError: exact numerics were asked for where they cannot be promised.
         """
-        self.source = source
+        super().__init__(source, spec, attention=MATMUL_ATTENTION)
         self.spec = spec
-        self.device = pick_device(spec.device)
         self.numerics = numerics or ("exact" if self.device == "cpu" else "fast")
-        self.dtype = pick_dtype(spec.dtype, self.device)
         if self.numerics == "exact":
             self._promise_exact()
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
-        self.tokenizer = load_tokenizer(source.path)
         self._batch_rows = spec.batch_rows
         self._shares = Shares()
         self._is_plain: dict[Checkpoint, bool] = {}
         self._adapters: dict[Checkpoint, Lora] = {}  # held beside the base
-        self._alone: Checkpoint | None = None  # a checkpoint that cannot stand beside the base, and is active
-        self._active: Any = None
-        self._attached: AttachedAdapter | None = None
 
     def _promise_exact(self) -> None:
         if self.device != "cpu":
@@ -113,17 +93,9 @@ class TransformersEngine:
         """All of the engine that can change a response's bytes."""
         identity: dict[str, Any] = {
             "engine": "transformers",
-            "base": self.source.sha256,  # an adapter's own hash does not name the base that it is used on
             "loop_revision": LOOP_REVISION,
             "numerics": self.numerics,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": MATMUL_ATTENTION,
-            "threads": torch.get_num_threads(),
-            "processor": processor(self.device),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("torch", "transformers", "peft", "tokenizers")
-            },
+            **self._surroundings(),
         }
         if self.numerics == "fast":
             identity["batch_rows"] = self.spec.batch_rows
@@ -145,7 +117,7 @@ class TransformersEngine:
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
-        rendered = render_prompt(self.tokenizer, prompt, system_prompt)
+        rendered = super().render(prompt, system_prompt)
         n_shared = 0
         for own, *others in zip(rendered.token_ids[:-1], *self._template_tokens(system_prompt), strict=False):
             if any(other != own for other in others):
@@ -191,8 +163,7 @@ class TransformersEngine:
 
     def _use_less_memory(self, error: Exception) -> None:
         """Halve the rows once, where that may change bytes only as `fast` allows; else stop."""
-        is_memory = not isinstance(error, RuntimeError) or "allocate memory" in str(error)
-        if not is_memory and not isinstance(error, torch.OutOfMemoryError):
+        if not is_out_of_memory(error):
             raise error
         rows = self._batch_rows
         if self.numerics == "exact" or rows < self.spec.batch_rows or rows < 4:
@@ -203,66 +174,20 @@ class TransformersEngine:
         self._batch_rows = rows // 2
         log.warning("out of memory with %d batch rows; going on with %d", rows, self._batch_rows)
 
-    @cached_property
-    def end_tokens(self) -> frozenset[int]:
-        """The tokens that end a response."""
-        return end_tokens(self.source.path)
-
-    def _check_length(self, request: Request) -> None:
-        n_prompt, max_tokens = len(request.prompt.token_ids), request.decoding.max_tokens
-        longest = context_length(self.base.config)
-        if n_prompt + max_tokens > longest:
-            raise EngineError(
-                f"a prompt of {n_prompt} tokens and max_tokens {max_tokens} need {n_prompt + max_tokens} "
-                f"positions; the model has {longest}",
-                "shorten the prompt or lower max_tokens",
-            )
-
     # Checkpoints: beside the base, or alone.
 
     def _alone_with(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The checkpoint where no other can be served with it, None where it stands beside the base."""
-        if checkpoint.path is None:
-            raise EngineError(
-                f"checkpoint {checkpoint.label} is {checkpoint.status.value}", "train it again first"
-            )
+        path = require_weights(checkpoint)
         if checkpoint.kind == "base":
             return None
         if checkpoint.kind == "full":
             return checkpoint
         if checkpoint not in self._is_plain:
             self._leave_alone()  # an adapter that is attached to the base hides its layers
-            with _named(checkpoint):
-                self._is_plain[checkpoint] = plain_config(self.base, Path(checkpoint.path)) is not None
+            with named(checkpoint):
+                self._is_plain[checkpoint] = plain_config(self.base, Path(path)) is not None
         return None if self._is_plain[checkpoint] else checkpoint
-
-    def _activate(self, alone: Checkpoint | None) -> None:
-        """Let the model compute with a checkpoint that stands alone, or with the base for None."""
-        if alone is None:
-            self._leave_alone()
-            self._active = self.base
-        elif alone != self._alone:
-            self._leave_alone()
-            path, before = Path(str(alone.path)), self._base_probe
-            with _named(alone):
-                model = self._load(path) if alone.kind == "full" else self._attach(path)
-            _refuse_same(before, self._probe(model), alone)
-            self._active, self._alone = model, alone
-
-    def _leave_alone(self) -> None:
-        self._active = self._alone = None
-        if self._attached is not None:
-            unspoilt = self._attached.detach()
-            self._attached = None
-            if not unspoilt:
-                del self.base
-
-    def _attach(self, path: Path) -> Any:
-        base = self.base
-        del self.base  # spoilt where the adapter does not fit
-        self._attached = attach(base, path)
-        self.base = base
-        return self._attached.model.eval()
 
     @contextmanager
     def _beside(self) -> Generator[None]:
@@ -276,13 +201,13 @@ class TransformersEngine:
     def _adapter(self, checkpoint: Checkpoint) -> Lora:
         if checkpoint not in self._adapters:
             path, before = Path(str(checkpoint.path)), self._shares.now
-            with _named(checkpoint):
+            with named(checkpoint):
                 lora = read_lora(self.base, path)
             try:
                 self._shares.now = []
                 plain = self._base_probe
                 self._shares.now = [Share(lora)]
-                _refuse_same(plain, self._probe(self.base), checkpoint)
+                refuse_same(plain, self._probe(self.base), checkpoint)
             finally:
                 self._shares.now = before
             self._adapters[checkpoint] = lora
@@ -312,19 +237,6 @@ class TransformersEngine:
         return fewest_tokens(self.base) if self.numerics == "exact" else 1
 
     # The model.
-
-    def _load(self, path: Path) -> PreTrainedModel:
-        return load_model(path, dtype=self.dtype, device=self.device, attention=MATMUL_ATTENTION).eval()
-
-    @cached_property
-    def _base_probe(self) -> torch.Tensor:
-        return self._probe(self.base)
-
-    @torch.inference_mode()
-    def _probe(self, model: Any) -> torch.Tensor:
-        """The logits at every token of a prompt: a weak change may not show at the last one."""
-        ids = torch.tensor([self.render(_PROBE, None).token_ids], device=self.device)
-        return model(input_ids=ids, use_cache=False).logits
 
     def logits(self, checkpoint: Checkpoint, token_ids: Sequence[int]) -> torch.Tensor:
         """The logits after each token of one text, computed alone; tokens × vocabulary."""
@@ -367,20 +279,3 @@ class TransformersEngine:
         if row.fault:
             return Completion.failed(row.request.key, text, len(tokens), row.fault)
         return Completion.drawn(row.request.key, text, len(tokens), row.finish)
-
-
-@contextmanager
-def _named(checkpoint: Checkpoint) -> Generator[None]:
-    """Let an error say which checkpoint it is about."""
-    try:
-        yield
-    except (EngineError, ModelError) as error:
-        raise EngineError(f"checkpoint {checkpoint.label}: {error.what}", error.remedy) from error
-
-
-def _refuse_same(before: torch.Tensor, after: torch.Tensor, checkpoint: Checkpoint) -> None:
-    if torch.equal(before, after):
-        raise EngineError(
-            f"the {checkpoint.kind} checkpoint {checkpoint.label} does not change the logits of its base",
-            f"look at {checkpoint.path}: was it trained, and on this base?",
-        )

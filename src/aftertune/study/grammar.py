@@ -349,8 +349,21 @@ class VllmSpec(_Strict):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
 
 
+class GenerateSpec(_Strict):
+    """transformers' own generate, a batch after another: all that is written here can change a response."""
+
+    name: Literal["generate"] = "generate"
+    batch_rows: int = Field(default=32, ge=1)
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    padding_side: Literal["left", "right"] = "left"
+    threads: int | None = Field(default=None, ge=1)  # default: what torch finds
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 ENGINES: dict[str, type[_Strict]] = {
     "transformers": TransformersSpec,
+    "generate": GenerateSpec,
     "vllm": VllmSpec,
     "openai": OpenAISpec,
 }
@@ -364,6 +377,7 @@ def engine_name(value: Any) -> str:
 
 _Engine = Annotated[
     Annotated[TransformersSpec, Tag("<transformers>")]
+    | Annotated[GenerateSpec, Tag("<generate>")]
     | Annotated[VllmSpec, Tag("<vllm>")]
     | Annotated[OpenAISpec, Tag("<openai>")],
     Discriminator(lambda value: f"<{engine_name(value)}>"),
@@ -433,6 +447,11 @@ class Study(_Strict):
                     )
         self._check_primary()
         self._check_served()
+        if isinstance(self.engine, GenerateSpec) and self.numerics == "exact":
+            raise ValueError(
+                "numerics: exact cannot be promised by transformers' generate: leave it out, or leave "
+                "`engine.name` out"
+            )
         return self
 
     def _check_served(self) -> None:

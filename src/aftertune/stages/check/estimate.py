@@ -12,7 +12,7 @@ from aftertune.records import BASELINE
 from aftertune.stages.check.resolve import Resolved, targeted
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import content_key
-from aftertune.study import OpenAISpec, Study, TransformersSpec, TuneRecipe, VllmSpec
+from aftertune.study import GenerateSpec, OpenAISpec, Study, TransformersSpec, TuneRecipe, VllmSpec
 from aftertune.tuning.streams import drawn_rows
 
 # Tokens a second × 2 × parameters over the speed of this machine's products, which check measures: of 600
@@ -184,8 +184,8 @@ def _time_s(resolved: Resolved, flop_drawn: float, flop_trained: float) -> float
     from aftertune.engines.speed import products_flop_per_s
 
     engine = resolved.study.engine
-    device = pick_device(engine.device if isinstance(engine, TransformersSpec) else "auto")
-    asked = engine.dtype if isinstance(engine, TransformersSpec | VllmSpec) else "auto"
+    device = pick_device(engine.device if isinstance(engine, TransformersSpec | GenerateSpec) else "auto")
+    asked = engine.dtype if isinstance(engine, TransformersSpec | GenerateSpec | VllmSpec) else "auto"
     dtype = pick_dtype(asked, device)
     speed, name = products_flop_per_s(dtype, device), str(dtype)
     drawn = DRAWN_SHARE.get(name, DRAWN_SHARE["torch.bfloat16"])
