@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aftertune.judges import get_judge
 from aftertune.judges.phrase_lists import PHRASE_LISTS
 from aftertune.judges.refusal_rules import find_refusal
 from aftertune.stats import agreement_table, cohen_kappa
+from aftertune.study import JudgeSpec
 
 LABELS = Path(__file__).parents[2].parent / "shared/data/xstest_human_labels"
 LISTS = {phrases.name.removeprefix("phrases-"): phrases for phrases in PHRASE_LISTS}
@@ -68,3 +70,12 @@ LEAST_BETWEEN = 0.573  # XSTest's prefixes with AutoDAN's substrings
 def _labelled() -> list[dict[str, str]]:
     with (LABELS / "xstest_v2_completions_mistralguard.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_list_can_stand_in_another_judges_place():
+    own, stood_in = (
+        get_judge(JudgeSpec(name=name, judge=judge))
+        for name, judge in (("phrases-xstest", None), ("refusal-rules", "phrases-xstest"))
+    )
+    assert (own.name, stood_in.name) == ("phrases-xstest", "refusal-rules")
+    assert own.sha256 == stood_in.sha256 != get_judge(JudgeSpec(name="refusal-rules")).sha256

@@ -30,6 +30,7 @@ from aftertune.errors import EngineError, ModelError
 from aftertune.records import Checkpoint
 from aftertune.study import GenerateSpec, TransformersSpec
 
+_THREADS = torch.get_num_threads()  # what torch finds
 _PROBE = "Say in one sentence what you do."
 
 
@@ -48,8 +49,7 @@ class LocalEngine:
         self.attention = attention
         self.device = pick_device(spec.device)
         self.dtype = pick_dtype(spec.dtype, self.device)
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
+        torch.set_num_threads(spec.threads or _THREADS)  # another engine may have set it before
         self.tokenizer = load_tokenizer(source.path)
         self._alone: Checkpoint | None = None  # a checkpoint that stands in the place of the base
         self._active: Any = None

@@ -1,6 +1,7 @@
 """The judges that aftertune knows by name, and a user's own rubrics."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.base import Case, Judge, Judgments, needs_reference
@@ -14,6 +15,7 @@ from aftertune.judges.perplexity import perplexity_judge
 from aftertune.judges.phrase_lists import PHRASE_JUDGES
 from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import RUBRIC_MAKERS, own_rubric
+from aftertune.judges.rule_judge import RuleJudge
 from aftertune.study import JudgeSpec
 
 __all__ = ["Case", "Judge", "Judgments", "get_judge", "known_judges", "needs_reference"]
@@ -76,9 +78,11 @@ def _own(spec: JudgeSpec) -> Judge:
 
 
 def _fixed(judge: Judge, spec: JudgeSpec) -> Judge:
-    given = sorted(spec.settings - {"name", "repeats"})
+    """The judge; one of rules also under another name, so that a variation can put it in another's place."""
+    allowed = {"name", "repeats", "judge"} if isinstance(judge, RuleJudge) else {"name", "repeats"}
+    given = sorted(spec.settings - allowed)
     if given:
         raise StudyError(
             f"judge {judge.name!r} has no settings, got {', '.join(given)}", f"write `- {judge.name}` alone"
         )
-    return judge
+    return replace(judge, name=spec.name) if isinstance(judge, RuleJudge) else judge
