@@ -72,7 +72,9 @@ def main() -> None:
         rank = next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= max(ranks(adapters)))
         # One slot too many: on a CPU vLLM 0.32 computes the base's rows with the last slot's adapter.
         lora = {"enable_lora": True, "max_loras": len(adapters) + 1, "max_lora_rank": rank}
-    llm = LLM(options.model, dtype=options.dtype, max_model_len=options.max_model_len, **lora)
+    # On a CPU it dies where it splits a seeded request's prompt ("CPU Generator does not use offset").
+    whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, options.max_model_len)}
+    llm = LLM(options.model, dtype=options.dtype, max_model_len=options.max_model_len, **lora, **whole)
     started = time.monotonic()
 
     requests = {path: LoRARequest(path, number, path) for number, path in enumerate(adapters, start=1)}

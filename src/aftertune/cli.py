@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aftertune.records import Progress
     from aftertune.records.analysis import Analysis
+    from aftertune.stages.check import Estimate, Resolved
     from aftertune.store import RunDirectory
 
 app = typer.Typer(
@@ -105,6 +106,22 @@ def demo(
 
 
 @app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="A packaged study; without it they are listed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; NAME.yaml by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a packaged study file, to be changed and run; without a name, list them."""
+    from aftertune.commands.preset import list_presets, write_preset
+
+    if name is None:
+        _print_rows(list_presets(), as_json=as_json)
+        return
+    written = write_preset(name, out)
+    print(json.dumps({"preset": name, "file": str(written)}) if as_json else f"{name}: {written}")
+
+
+@app.command()
 def check(study: StudyFile, as_json: AsJson = False) -> None:
     """Check a study file and all that it names; print its cells, cost and precision. Runs nothing."""
     from aftertune.stages.check import check as check_study
@@ -170,9 +187,19 @@ def judge(
 
 
 @app.command()
-def observe(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
+def observe(
+    study: StudyOrRun,
+    out: Out = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Take a half-finished study as far as it is balanced, and label it so."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Join responses and judgments into observations.parquet."""
-    _run_stages(study, out, ("observe",), as_json=as_json)
+    _run_stages(study, out, ("observe",), partial=partial, as_json=as_json)
 
 
 @app.command()
@@ -328,7 +355,9 @@ def data(as_json: AsJson = False) -> None:
     _print_rows(listed_data(), as_json=as_json)
 
 
-def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_json: bool) -> None:
+def _run_stages(
+    target: Path, out: Path | None, stages: tuple[str, ...], *, partial: bool = False, as_json: bool
+) -> None:
     from aftertune.pipeline import run_stages
     from aftertune.study import read_study
 
@@ -339,13 +368,19 @@ def _run_stages(target: Path, out: Path | None, stages: tuple[str, ...], *, as_j
     else:
         study_file, directory = target, out or Path("runs") / read_study(target).name
     with _progress() as progress:
-        page = run_stages(study_file, directory, stages, progress=progress)
+        page = run_stages(study_file, directory, stages, partial=partial, progress=progress, told=_print_cost)
     if "report" in stages:
         _tell(directory, page, as_json=as_json)
     elif as_json:
         print(json.dumps({"run": str(directory), "stages": list(stages)}))
     else:
         print(f"{', '.join(stages)}: done in {directory}")
+
+
+def _print_cost(resolved: "Resolved", found: "Estimate") -> None:
+    from aftertune.commands.estimate import estimate_lines
+
+    print("\n".join(estimate_lines(resolved, found)), file=sys.stderr, flush=True)
 
 
 def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:

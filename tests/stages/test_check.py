@@ -11,11 +11,14 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from aftertune.engines import speed
+from aftertune.engines.loading import pick_dtype
 from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, TuningError
 from aftertune.stages.check import Estimate, Resolved, check, prepare
+from aftertune.stages.check.estimate import DRAWN_SHARE, TRAINED_SHARE
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import RunDirectory
-from aftertune.study import Study, parse_study
+from aftertune.study import Study, parse_study, variants_of
 from tiny import make_tiny_tokenizer
 
 ROWS = [{"question": f"What is {i} and {i}?", "answer": f"It is {2 * i}."} for i in range(6)]
@@ -68,7 +71,9 @@ def listing(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_the_estimate_by_hand(make: Make, tiny_model: Path):
+def test_the_estimate_by_hand(make: Make, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(speed, "products_flop_per_s", lambda dtype, device: 1e9)
+    dtype = str(pick_dtype("auto", "cpu"))
     resolved, estimate = check(make())
     assert [len(task.items) for task in resolved.tasks] == [4]
     assert (estimate.n_checkpoints, estimate.n_items) == (3, 4)
@@ -81,8 +86,9 @@ def test_the_estimate_by_hand(make: Make, tiny_model: Path):
     assert estimate.half_width == half_width(TYPICAL, **design)
     assert estimate.detectable_difference == detectable_difference(TYPICAL, **design)
     n_bytes = (tiny_model / "model.safetensors").stat().st_size
-    work = estimate.generated_tokens / 200 + estimate.n_training_tokens / 350
-    assert estimate.time_s == pytest.approx(work * n_bytes / 2 / 135e6)
+    drawn = (16 * 10 + 52 * 20) * 0.55 / DRAWN_SHARE[dtype]
+    work = drawn + estimate.n_training_tokens / TRAINED_SHARE[dtype]
+    assert estimate.time_s == pytest.approx(work * n_bytes / 1e9)
     assert estimate.disk_bytes == 68 * 1000 + 3 * 2 * 4 * SIDES
     # batches of 2 rows, 4 heads, 2 layers, a float32 and a bfloat16 score each
     assert estimate.attention_bytes == 2 * 4 * 2 * 6 * max(map(row_tokens, ROWS)) ** 2
@@ -176,7 +182,7 @@ def test_check_writes_nothing(make: Make, folder: Path, monkeypatch: pytest.Monk
 
 
 def prepared(folder: Path, run: str) -> tuple[Resolved, dict[str, bytes]]:
-    resolved = prepare(RunDirectory(folder / run), folder / "s.yaml")
+    resolved, _ = prepare(RunDirectory(folder / run), folder / "s.yaml")
     return resolved, listing(folder / run)
 
 
@@ -200,29 +206,73 @@ def test_prepare_twice_writes_the_same_bytes(folder: Path, tiny_model: Path, tmp
 VARIATION = {"name": "hotter", "class": "procedure", "change": {"decodings.sampled.temperature": 1.5}}
 
 
-def test_variations_are_checked_and_then_refused_in_words(make: Make, folder: Path, tiny_model: Path):
-    check(make(variations=[VARIATION]))
+def test_a_wrong_variation_is_named(make: Make):
     for change, message in (
-        ({"decodings.smapled.temperature": 1.5}, r"hotter changes 'decodings\.smapled\.temperature', which"),
+        (
+            {"decodings.smapled.temperature": 1.5},
+            r"hotter changes .*, and decodings has no 'smapled'\n.*did you mean 'sampled'",
+        ),
         (
             {"decodings.sampled.temprature": 1.5},
-            r"variation hotter: .*unknown key; did you mean 'temperature'\?",
+            r"and decodings\.sampled has no 'temprature'\n.*did you mean 'temperature'",
         ),
         ({"decodings.sampled.temperature": "hot"}, r"variation hotter: .*expected a number, got \"hot\""),
-        ({"name.first": "x"}, r"hotter changes 'name\.first', which the study does not have"),
+        ({"name": "x"}, r"hotter changes 'name', which decides nothing that is measured"),
         (
-            {"analysis.primary.task": "x"},
-            r"hotter changes 'analysis\.primary\.task', which the study does not",
+            {"analysis.level": 0.9},
+            r"hotter changes 'analysis\.level', which decides nothing that is measured",
         ),
+        ({"tasks.0": "x"}, r"hotter changes 'tasks\.0', an entry of a list"),
+        ({"decodings.sampled.temperature": 1}, r"variation hotter changes nothing"),
+        ({"recipes.a.rank": 4, "decodings.b.top_p": 0.5}, r"decodings has no 'b'"),
     ):
         with pytest.raises(StudyError, match=message):
-            check(make(variations=[{**VARIATION, "change": change}]))
-    (folder / "s.yaml").write_text(
-        yaml.safe_dump({**content(tiny_model), "variations": [VARIATION]}), "utf-8"
-    )
-    with pytest.raises(StudyError, match="variations are checked but cannot be run yet, got hotter"):
-        prepare(RunDirectory(folder / "run"), folder / "s.yaml")
-    assert not (folder / "run").exists()
+            make(variations=[{**VARIATION, "change": change}])
+    twice = [VARIATION, {**VARIATION, "name": "again"}]
+    with pytest.raises(StudyError, match="variation again is the same as hotter"):
+        make(variations=twice)
+    numerics = {**VARIATION, "class": "numerics"}
+    with pytest.raises(StudyError, match="of class numerics and changes 'decodings.sampled.temperature'"):
+        make(variations=[numerics])
+    with pytest.raises(StudyError, match="a variation cannot be called 'baseline'"):
+        make(variations=[{**VARIATION, "name": "baseline"}])
+
+
+def test_what_variations_share_is_counted_once(make: Make):
+    plain = check(make())[1]
+    hotter = check(make(variations=[VARIATION]))[1]
+    assert hotter.n_variations == 1
+    assert hotter.n_checkpoints == plain.n_checkpoints  # it asks the same ones
+    assert hotter.n_responses - plain.n_responses == 4 * (5 + 4 + 2 + 2)  # those of one decoding
+    rows = {"name": "rows", "class": "numerics", "change": {"engine.batch_rows": 8}}
+    assert check(make(variations=[rows]))[1].n_responses == 2 * plain.n_responses  # drawn anew to compare
+    longer = {"name": "longer", "class": "design", "change": {"recipes.a.epochs": 2}}
+    twice = check(make(variations=[longer]))[1]
+    assert twice.n_checkpoints == 2 * plain.n_checkpoints
+    assert twice.n_training_tokens == 3 * plain.n_training_tokens
+    assert twice.n_responses - plain.n_responses == 4 * (3 + 4 + 2 + 2)  # the base's are the same
+    judge = {"name": "strict", "class": "procedure", "change": {"judges": ["refusal-rules"]}}
+    fewer = check(make(variations=[judge]))[1]
+    assert (fewer.n_responses, fewer.n_judgments) == (plain.n_responses, plain.n_judgments)
+
+
+def test_paths_in_a_variation_are_taken_from_the_study_files_folder(make: Make, folder: Path):
+    (folder / "other.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
+    study = make(variations=[{**VARIATION, "change": {"recipes.a.data": "other.jsonl"}}])
+    assert study.variations[0].change == {"recipes.a.data": str(folder / "other.jsonl")}
+    assert variants_of(study)["hotter"].recipes["a"].data == str(folder / "other.jsonl")  # type: ignore[union-attr]
+    missing = make(variations=[{**VARIATION, "change": {"recipes.a.data": "none.jsonl"}}])
+    with pytest.raises(DataError, match=r"variation hotter: .*none\.jsonl"):
+        check(missing)
+
+
+def test_a_study_over_its_budget_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
+    hours = (check(make())[1].time_s or 0.0) / 3600
+    assert hours > 0
+    check(make(budget_hours=100 * hours))
+    monkeypatch.setattr(speed, "products_flop_per_s", lambda dtype, device: 1.0)
+    with pytest.raises(StudyError, match=r"would take about .* hours here, more than its budget_hours of"):
+        check(make(budget_hours=100 * hours))
 
 
 def test_an_unknown_name_gives_the_nearest(make: Make):

@@ -15,7 +15,9 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
         if here
         else f"{study.name}: all keys and data are in order; the endpoint was not asked",
         f"  model        {resolved.model.name} ({resolved.model.sha256[:12]})",
-        f"  recipes      {recipes}, × {len(study.seed_list)} seeds = {estimate.n_checkpoints} checkpoints",
+        f"  recipes      {recipes}, × {len(study.seed_list)} seeds",
+        *_variations(resolved),
+        f"  checkpoints  {estimate.n_checkpoints} trained, those that variations share once",
         f"  tasks        {tasks}",
         f"  decodings    {', '.join(study.decodings)}",
         f"  responses    {estimate.n_responses:,}, judged {estimate.n_judgments:,} times",
@@ -36,10 +38,20 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
     return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
 
 
+def _variations(resolved: Resolved) -> list[str]:
+    """How many of each class."""
+    kinds = [variation.kind for variation in resolved.study.variations]
+    if not kinds:
+        return []
+    counted = ", ".join(f"{kinds.count(kind)} of {kind}" for kind in dict.fromkeys(kinds))
+    return [f"  variations   {len(kinds)}, one at a time around the study: {counted}"]
+
+
 def _on_this_machine(resolved: Resolved, estimate: Estimate) -> list[str]:
     return [
         f"  longest      prompt of {resolved.max_prompt_tokens} tokens",
-        f"  time         about {_time(estimate.time_s or 0)} on two CPU cores like those in docs/log.md",
+        f"  time         about {_time(estimate.time_s or 0)} on this machine, by its speed just now",
+        f"  GPU          about {estimate.gpu_hours or 0:.2g} hours, at an assumed 30 TFLOP/s (not measured)",
         f"  memory       {estimate.attention_bytes / 1e9:.1f} GB for attention in training, beside the model",
     ]
 

@@ -29,12 +29,17 @@ _UNITS = {
 }
 
 
+def _unit(stage: str) -> str:
+    """What a stage counts; a variation's stage is "generate · its name"."""
+    return _UNITS.get(stage.partition(" · ")[0], "")
+
+
 class _Rate(ProgressColumn):
     """Units a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        unit = _UNITS.get(task.description, "")
+        unit = _unit(task.description)
         return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="progress.data.speed")
 
 
@@ -77,7 +82,7 @@ def _lines() -> Progress:
         seconds = time.monotonic() - first
         rate = (done - done_before) / seconds if seconds > 0.05 else 0.0
         left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-        speed = f", {rate:.1f} {_UNITS.get(stage, '')}/s" if rate else ""
+        speed = f", {rate:.1f} {_unit(stage)}/s" if rate else ""
         print(f"{stage}: {done}/{total}{speed}{left}", file=sys.stderr, flush=True)
 
     return tell

@@ -2,6 +2,7 @@
 
 from aftertune.records.metrics import METRICS, Metric, metrics_of
 from aftertune.records.nouns import (
+    BASELINE,
     ITEM_COLUMNS,
     JUDGMENT_COLUMNS,
     LABEL_COLUMNS,
@@ -26,6 +27,7 @@ from aftertune.records.nouns import (
 )
 
 __all__ = [
+    "BASELINE",
     "ITEM_COLUMNS",
     "JUDGMENT_COLUMNS",
     "LABEL_COLUMNS",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+BASELINE = "baseline"  # the name of no variation
 Progress = Callable[[str, int, int], None]  # told (stage, done, total) as the work goes on
 
 

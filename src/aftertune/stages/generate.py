@@ -56,8 +56,13 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
     _refuse_dropped(missing.values())
     _draw(run, engine, missing, lambda n_drawn: progress("generate", n_done + n_drawn, len(keys)))
     run.update_manifest(reproducibility=engine.reproducibility)
+
+
+def drop_checkpoints(run: RunDirectory) -> None:
+    """Remove the weights that the study does not keep, once no variation draws from them any more."""
+    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
-    for checkpoint in checkpoints:
+    for checkpoint in [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]:
         if checkpoint.kind != "base" and checkpoint.seed not in kept[study.keep_checkpoints]:
             _drop(run, checkpoint)
 

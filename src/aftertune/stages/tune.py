@@ -102,6 +102,12 @@ def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], 
     _measure_held_out(run, study, checkpoints, open_engine=open_engine, progress=progress)
 
 
+def take_checkpoints(run: RunDirectory) -> None:
+    """For a variation that changes nothing of the training: its checkpoints are those of the study."""
+    assert run.main is not None
+    run.write_json(run.checkpoint_list, run.read_json(run.main.checkpoint_list))
+
+
 def _measure_held_out(
     run: RunDirectory,
     study: Study,

@@ -7,12 +7,12 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
 from aftertune.errors import StoreError
-from aftertune.records import RESPONSE_COLUMNS, ResponseStatus
+from aftertune.records import BASELINE, RESPONSE_COLUMNS, ResponseStatus
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
 from aftertune.store.shards import read_shards
 
@@ -21,9 +21,33 @@ MANIFEST_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """A study's run directory. Stages meet here and nowhere else."""
+    """A study's run directory. Stages meet here and nowhere else.
+
+    A variation's is a folder in it, with a study, items and lists of its own; what is found by its content
+    (checkpoints, answers, prompts, responses, judgments) stands in `main`, once for all. Where it
+    `draws_anew` it keeps its own responses and judgments: the baseline's would be found under their keys.
+    """
 
     root: Path
+    main: Self | None = None
+    draws_anew: bool = False
+
+    def of_variation(self, name: str, *, draws_anew: bool) -> "RunDirectory":
+        """The directory of one of the study's variations."""
+        return RunDirectory(self.root / "variations" / name, main=self, draws_anew=draws_anew)
+
+    @property
+    def variation(self) -> str:
+        """The variation's name."""
+        return BASELINE if self.main is None else self.root.name
+
+    @property
+    def _shared(self) -> Path:
+        return self.root if self.main is None else self.main.root
+
+    @property
+    def _drawn(self) -> Path:
+        return self.root if self.draws_anew else self._shared
 
     @property
     def study_file(self) -> Path:
@@ -48,7 +72,7 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """One folder a training."""
-        return self.root / "checkpoints"
+        return self._shared / "checkpoints"
 
     @property
     def checkpoint_list(self) -> Path:
@@ -63,7 +87,7 @@ class RunDirectory:
     @property
     def answers(self) -> Path:
         """The base's own answers to tuning data (`answers: self`)."""
-        return self.root / "answers"
+        return self._shared / "answers"
 
     @property
     def requests(self) -> Path:
@@ -73,34 +97,34 @@ class RunDirectory:
     @property
     def responses(self) -> Path:
         """Shards of responses."""
-        return self.root / "responses"
+        return self._drawn / "responses"
 
     @property
     def served(self) -> Path:
         """Shards of what endpoints said beside their responses."""
-        return self.root / "served"
+        return self._drawn / "served"
 
     @property
     def prompts(self) -> Path:
         """Shards of rendered prompts."""
-        return self.root / "prompts"
+        return self._shared / "prompts"
 
     def judgments(self, judge: str, sha256: str) -> Path:
         """Shards of one judge's judgments; another version of its rules has another folder."""
-        return self.root / "judgments" / f"{judge}-{sha256[:12]}"
+        return self._drawn / "judgments" / f"{judge}-{sha256[:12]}"
 
     @property
     def judges_added(self) -> Path:
         """Judges that were added after the study was written."""
-        return self.root / "judges_added.json"
+        return self._shared / "judges_added.json"
 
     def labels(self, construct: str) -> Path:
         """People's labels of one construct."""
-        return self.root / "labels" / f"{construct}.parquet"
+        return self._shared / "labels" / f"{construct}.parquet"
 
     def label_draws(self, construct: str) -> Path:
         """Which responses were drawn for people to label."""
-        return self.root / "labels" / f"{construct}-draws.json"
+        return self._shared / "labels" / f"{construct}-draws.json"
 
     @property
     def observations(self) -> Path:
@@ -120,7 +144,7 @@ class RunDirectory:
     @property
     def aside(self) -> Path:
         """Corrupt shards, kept for a look."""
-        return self.root / "aside"
+        return self._shared / "aside"
 
     @contextmanager
     def locked(self) -> Generator[None]:

@@ -23,6 +23,7 @@ from aftertune.study.grammar import (
     VllmSpec,
 )
 from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
+from aftertune.study.variations import same_checkpoints, variants_of
 
 __all__ = [
     "ALL_VARY",
@@ -45,5 +46,7 @@ __all__ = [
     "analysis_spec",
     "parse_study",
     "read_study",
+    "same_checkpoints",
     "study_schema",
+    "variants_of",
 ]

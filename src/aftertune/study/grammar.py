@@ -16,8 +16,9 @@ from pydantic import (
 )
 
 from aftertune.errors import nearest
-from aftertune.records import Intent
+from aftertune.records import BASELINE, Intent
 from aftertune.records.analysis import Primary
+from aftertune.records.variations import VariationClass
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Vary = Literal["init", "order", "dropout", "subset"]
@@ -296,11 +297,20 @@ class JudgeSpec(_Strict):
 
 
 class Variation(_Strict):
-    """One deliberate change to the baseline, by dotted keys of the study file."""
+    """One deliberate change to the baseline, by dotted keys of the study file.
+
+    A list's entries go by their names (`judges.refusal-rules.judge`). Procedure ought not to matter, numerics
+    must not (no change is their pass), design may.
+    """
 
     name: Name
-    kind: Literal["procedure", "numerics", "design"] = Field(alias="class")
+    kind: VariationClass = Field(alias="class")
     change: dict[str, Any] = Field(min_length=1)
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether its responses are drawn although the baseline has them: that they agree is the claim."""
+        return self.kind == "numerics"
 
 
 class TransformersSpec(_Strict):
@@ -387,6 +397,7 @@ class Study(_Strict):
     analysis: AnalysisSpec = AnalysisSpec()
     engine: _Engine = TransformersSpec()
     keep_checkpoints: Literal["all", "none", "last"] = "all"
+    budget_hours: float | None = Field(default=None, gt=0)  # check refuses a study that would take longer
 
     @field_validator("tasks", "judges", mode="before")
     @classmethod
@@ -409,6 +420,8 @@ class Study(_Strict):
         _refuse_twins("judges", [judge.name for judge in self.judges])
         _refuse_twins("seeds", [str(seed) for seed in self.seed_list])
         _refuse_twins("variations", [variation.name for variation in self.variations])
+        if any(variation.name == BASELINE for variation in self.variations):
+            raise ValueError(f"a variation cannot be called {BASELINE!r}: that is the study without any")
         if "base" in self.recipes:
             raise ValueError("a recipe cannot be called 'base': that is the name of the model it starts from")
         labels = {"default", "base", *(f"{r}/{s}" for r in self.recipes for s in self.seed_list)}

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from aftertune.errors import StudyError
 from aftertune.study.faults import fault
 from aftertune.study.grammar import AnalysisSpec, DataSpec, OpenAISpec, Study, TuneRecipe
+from aftertune.study.variations import changed_content, refuse_same, settled
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -57,7 +58,20 @@ def parse_study(content: object, *, source: str, folder: Path) -> Study:
         faults = [fault(entry, content) for entry in found]
         listed = f" {faults[0]}" if len(faults) == 1 else "\n  - " + "\n  - ".join(faults)
         raise StudyError(f"{source}:{listed}", _GRAMMAR) from error
-    return _absolute(study, folder)
+    return _with_variations(_absolute(study, folder), source=source, folder=folder)
+
+
+def _with_variations(study: Study, *, source: str, folder: Path) -> Study:
+    """The study with every variation applied once, so that a wrong one is found now."""
+    variants = {
+        variation.name: parse_study(
+            changed_content(study, variation), source=f"{source}: variation {variation.name}", folder=folder
+        )
+        for variation in study.variations
+    }
+    refuse_same(study, variants, source=source)
+    variations = tuple(settled(variation, variants[variation.name]) for variation in study.variations)
+    return study.model_copy(update={"variations": variations})
 
 
 def analysis_spec(given: Mapping[str, Any]) -> AnalysisSpec:

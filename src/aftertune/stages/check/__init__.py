@@ -4,9 +4,10 @@
 later stages read.
 """
 
-from aftertune.stages.check.estimate import Estimate, estimate
+from aftertune.records import BASELINE
+from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
 from aftertune.stages.check.prepare import prepare
-from aftertune.stages.check.resolve import Resolved, resolve
+from aftertune.stages.check.resolve import Resolved, resolve, resolve_all
 from aftertune.stages.check.scan import Overlap, Scan
 from aftertune.study import Study
 
@@ -14,10 +15,15 @@ __all__ = ["Estimate", "Overlap", "Resolved", "Scan", "check", "estimate", "prep
 
 
 def check(study: Study) -> tuple[Resolved, Estimate]:
-    """Resolve a study and estimate its cost; runs and writes nothing.
+    """Resolve a study with its variations and estimate the cost of all; runs and writes nothing.
+
+    Returns:
+        The baseline, and the estimate.
 
     Raises:
         AftertuneError: something that the study names is missing or wrong.
     """
-    resolved = resolve(study)
-    return resolved, estimate(resolved)
+    resolved = resolve_all(study)
+    found = estimate(resolved)
+    refuse_over_budget(study, found)
+    return resolved[BASELINE], found

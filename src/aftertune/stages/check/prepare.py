@@ -7,32 +7,38 @@ from typing import Any
 
 from aftertune.engines.loading import ModelSource
 from aftertune.engines.openai import ServedModel
-from aftertune.errors import StudyError
-from aftertune.records import ITEM_COLUMNS
+from aftertune.records import BASELINE, ITEM_COLUMNS
+from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
 from aftertune.stages.check.machine import hardware, versions
-from aftertune.stages.check.resolve import Resolved, resolve
+from aftertune.stages.check.resolve import Resolved, resolve_all
 from aftertune.store import RunDirectory, content_key, replace
 from aftertune.store.shards import parquet_bytes
 from aftertune.study import read_study
 
 
-def prepare(run: RunDirectory, study_file: Path) -> Resolved:
+def prepare(run: RunDirectory, study_file: Path) -> tuple[Resolved, Estimate]:
     """Check a study and write the files that its stages start from; the same study writes the same files.
 
     Raises:
-        StudyError: it asks for what is not built yet.
+        StudyError: something is missing or wrong, or the study exceeds its budget.
     """
     study = read_study(study_file)
-    if study.variations:
-        names = ", ".join(variation.name for variation in study.variations)
-        raise StudyError(
-            f"variations are checked but cannot be run yet, got {names}", "take them out of the study file"
-        )
-    resolved = resolve(study)
+    resolved = resolve_all(study)
+    found = estimate(resolved)
+    refuse_over_budget(study, found)
     text = study_file.read_bytes()
     if not run.study_file.is_file() or run.study_file.read_bytes() != text:
         replace(run.study_file, text)
-    replace(run.study_json, study.model_dump_json(indent=2, by_alias=True).encode())
+    kinds = {variation.name: variation for variation in study.variations}
+    for name, one in resolved.items():
+        of = run if name == BASELINE else run.of_variation(name, draws_anew=kinds[name].draws_anew)
+        of.root.mkdir(parents=True, exist_ok=True)
+        _write(of, one, study_file)
+    return resolved[BASELINE], found
+
+
+def _write(run: RunDirectory, resolved: Resolved, study_file: Path) -> None:
+    replace(run.study_json, resolved.study.model_dump_json(indent=2, by_alias=True).encode())
     rows = [
         {
             "task": task.name,
@@ -47,7 +53,6 @@ def prepare(run: RunDirectory, study_file: Path) -> Resolved:
     ]
     replace(run.items, parquet_bytes(rows, ITEM_COLUMNS))
     run.update_manifest(study_folder=str(study_file.resolve().parent), **_manifest(resolved))
-    return resolved
 
 
 def _manifest(resolved: Resolved) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.engines.openai import ServedModel, address_of, served_model
-from aftertune.errors import DataError, ModelError, StudyError, nearest
+from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
-from aftertune.records import Task, metrics_of
+from aftertune.records import BASELINE, Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
-from aftertune.study import OpenAISpec, Study, TuneRecipe, parse_study
+from aftertune.study import OpenAISpec, Study, TuneRecipe, variants_of
 from aftertune.tasks import load_task
 from aftertune.tuning.encode import IGNORED, encode_all
 from aftertune.tuning.held_out import hold_out
@@ -45,7 +45,7 @@ class Resolved:
     held_out: dict[str, TuningData]  # those that it never does; only of recipes that hold rows out
     scans: tuple[Scan, ...]  # one a recipe that aftertune tunes itself
     max_prompt_tokens: int | None
-    n_training_tokens: int  # over all recipes, seeds and epochs
+    training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
 
@@ -62,7 +62,6 @@ def resolve(study: Study) -> Resolved:
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
-    _check_variations(study)
     if isinstance(study.engine, OpenAISpec):
         return _served(study, study.engine, tasks, judges)
     data, held_out = _data(study)
@@ -83,7 +82,7 @@ def resolve(study: Study) -> Resolved:
     for name, held in held_out.items():
         encode_all(held, engine.tokenizer, max_length=_limit(study, name, context))
     template = str(engine.tokenizer.chat_template)
-    n_tokens, attention = sum(size.n_tokens for size in rows), max(kept, default=0)
+    attention = max(kept, default=0)
     return Resolved(
         study=study,
         model=model,
@@ -95,9 +94,24 @@ def resolve(study: Study) -> Resolved:
         held_out=held_out,
         scans=_scans(study, tasks, data),
         max_prompt_tokens=longest,
-        n_training_tokens=n_tokens,
+        training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         attention_bytes=attention,
     )
+
+
+def resolve_all(study: Study) -> dict[str, Resolved]:
+    """The baseline and every variation, by name, each resolved as a study of its own; the baseline first.
+
+    Raises:
+        AftertuneError: see `resolve`; of a variation under its name.
+    """
+    found = {BASELINE: resolve(study)}
+    for name, variant in variants_of(study).items():
+        try:
+            found[name] = resolve(variant)
+        except AftertuneError as error:
+            raise type(error)(f"variation {name}: {error.what}", error.remedy) from error
+    return found
 
 
 def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> Resolved:
@@ -114,7 +128,7 @@ def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tup
         held_out={},
         scans=(),
         max_prompt_tokens=None,
-        n_training_tokens=0,
+        training_tokens={},
         attention_bytes=0,
     )
 
@@ -171,26 +185,6 @@ def _check_primary(study: Study, tasks: tuple[Task, ...], judges: tuple[Judge, .
             f"which {judge.name} does not give on {task.intent} items",
             f"write one of: {', '.join(sorted(known))}",
         )
-
-
-def _check_variations(study: Study) -> None:
-    for variation in study.variations:
-        changed = study.model_dump(mode="json", by_alias=True, exclude={"variations"})
-        for dotted, value in variation.change.items():
-            _set(changed, dotted, value, variation.name)
-        parse_study(changed, source=f"variation {variation.name}", folder=Path.cwd())
-
-
-def _set(content: dict[str, Any], dotted: str, value: Any, name: str) -> None:
-    *path, last = dotted.split(".")
-    place: Any = content
-    for key in path:
-        place = place.get(key) if isinstance(place, dict) else None
-    if not isinstance(place, dict):
-        raise StudyError(
-            f"variation {name} changes {dotted!r}, which the study does not have", "name keys of this study"
-        )
-    place[last] = value
 
 
 def _check_methods(study: Study, linear: dict[str, tuple[int, int]]) -> None:
@@ -270,7 +264,7 @@ def _check_prompts(study: Study, tasks: tuple[Task, ...], engine: "TransformersE
 
 @dataclass(frozen=True, slots=True)
 class _RowSizes:
-    """Of a recipe's rows: the tokens trained on over all seeds, the rows of a batch, the longest's length."""
+    """Of a recipe's rows: one seed's tokens over all epochs, the rows of a batch, the longest's length."""
 
     n_tokens: int
     n_in_batch: int
@@ -311,7 +305,7 @@ def _check_recipe(
                 "lower self_max_tokens, or drop the longest rows",
             )
     mean = sum(len(example.input_ids) for example in examples) / n_rows
-    n_tokens = round(mean * (recipe.n or n_rows) * recipe.epochs * len(study.seed_list))
+    n_tokens = round(mean * (recipe.n or n_rows) * recipe.epochs)
     return _RowSizes(n_tokens, min(recipe.batch_size, recipe.n or n_rows), longest)
 
 
