@@ -106,6 +106,22 @@ def demo(
 
 
 @app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="A packaged study; without it they are listed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; NAME.yaml by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a packaged study file, to be changed and run; without a name, list them."""
+    from aftertune.commands.preset import list_presets, write_preset
+
+    if name is None:
+        _print_rows(list_presets(), as_json=as_json)
+        return
+    written = write_preset(name, out)
+    print(json.dumps({"preset": name, "file": str(written)}) if as_json else f"{name}: {written}")
+
+
+@app.command()
 def check(study: StudyFile, as_json: AsJson = False) -> None:
     """Check a study file and all that it names; print its cells, cost and precision. Runs nothing."""
     from aftertune.stages.check import check as check_study
@@ -222,6 +238,43 @@ def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) ->
 def report(study: RunPath, as_json: AsJson = False) -> None:
     """Write the report of an analysed run directory: HTML, Markdown, CSV, SVG."""
     _run_stages(study, None, ("report",), as_json=as_json)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run directory.")],
+    b: Annotated[Path, typer.Argument(help="Another; differences are this one minus the first.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which settings differ between two runs, and whether their numbers differ beyond noise."""
+    from aftertune.commands.compare import compare as compare_runs
+    from aftertune.commands.compare import comparison_lines
+
+    found = compare_runs(a, b)
+    if as_json:
+        print(json.dumps({**asdict(found), "identical": found.identical}, indent=2))
+        return
+    print("\n".join(comparison_lines(found)))
+
+
+@app.command()
+def reproduce(
+    study: RunPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The new run directory; RUN-reproduced by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a run's study anew and compare: exit 0 if it comes out again (fast: within noise), 1 if not."""
+    from aftertune.commands.reproduce import reproduce as reproduce_run
+    from aftertune.commands.reproduce import reproduction_lines
+
+    with _progress() as progress:
+        found = reproduce_run(study, out, progress=progress)
+    shown = json.dumps({**asdict(found), "reproduced": found.reproduced}, indent=2)
+    print(shown if as_json else "\n".join(reproduction_lines(found)))
+    if not found.reproduced:
+        raise typer.Exit(1)
 
 
 @app.command()

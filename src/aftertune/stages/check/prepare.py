@@ -1,18 +1,15 @@
 """The run directory's first files: the study, its items and the manifest."""
 
-import os
-import platform
 import subprocess
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aftertune import __version__
 from aftertune.engines.loading import ModelSource
 from aftertune.engines.openai import ServedModel
 from aftertune.records import BASELINE, ITEM_COLUMNS
 from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
+from aftertune.stages.check.machine import hardware, versions
 from aftertune.stages.check.resolve import Resolved, resolve_all
 from aftertune.store import RunDirectory, content_key, replace
 from aftertune.store.shards import parquet_bytes
@@ -64,8 +61,8 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
         "study": study.name,
         "study_sha256": content_key(study.model_dump(mode="json", by_alias=True)),
         "root_seed": study.root_seed,
-        "versions": _versions(),
-        "hardware": _hardware(),
+        "versions": versions(),
+        "hardware": hardware(),
         "git": _git(),
         "model": _model(resolved.model),
         "template": _template(resolved.chat_template),
@@ -118,40 +115,6 @@ def _template(text: str | None) -> dict[str, str]:
     if text is None:
         return {"text": "the endpoint's own, which is not seen"}
     return {"sha256": content_key(text), "text": text}
-
-
-def _versions() -> dict[str, str]:
-    names = (
-        "torch",
-        "transformers",
-        "peft",
-        "tokenizers",
-        "safetensors",
-        "numpy",
-        "scipy",
-        "statsmodels",
-        "polars",
-        "pyarrow",
-    )
-    return {
-        "aftertune": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
 
 
 def _git() -> dict[str, Any] | None:
