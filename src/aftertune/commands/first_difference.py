@@ -126,7 +126,7 @@ def _other_weights(a: dict[_Place, Checkpoint], b: dict[_Place, Checkpoint]) -> 
 
 
 def _joined(a: pl.DataFrame, b: pl.DataFrame, place: list[str], values: list[str]) -> pl.DataFrame:
-    """The rows of `a` in their order, with the values at the same place in `b`; without one `there` is null."""
+    """The rows of `a` in their order, with the values at the same place in `b`; `there` is null without one."""
     theirs = b.select(*place, *(pl.col(name).alias(f"{name}_b") for name in values), pl.lit(1).alias("there"))
     return a.select(*place, *values).join(theirs, on=place, how="left", maintain_order="left", validate="1:1")
 
