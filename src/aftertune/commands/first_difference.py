@@ -126,9 +126,10 @@ def _other_weights(a: dict[_Place, Checkpoint], b: dict[_Place, Checkpoint]) -> 
 
 
 def _joined(a: pl.DataFrame, b: pl.DataFrame, place: list[str], values: list[str]) -> pl.DataFrame:
-    """The rows of `a` in their order, with the values at the same place in `b`; `there` is null without one."""
-    theirs = b.select(*place, *(pl.col(name).alias(f"{name}_b") for name in values), pl.lit(1).alias("there"))
-    return a.select(*place, *values).join(theirs, on=place, how="left", maintain_order="left", validate="1:1")
+    """The rows of `a` in their order, and `b`'s values beside them; `there` is null where it has none."""
+    theirs = b.select(*place, *(pl.col(name).alias(f"{name}_b") for name in values), there=pl.lit(1))
+    ours = a.select(*place, *values)
+    return ours.join(theirs, on=place, how="left", maintain_order="left", validate="1:1")
 
 
 def _equal(name: str) -> pl.Expr:
@@ -146,10 +147,17 @@ def _first_response(other: pl.DataFrame) -> FirstDifference | None:
     if a == b:
         words = [f"{row[name]} before, {row[f'{name}_b']} now" for name in ("finish", "status")]
         return FirstDifference("response", place, f"the same text, finish {words[0]}, status {words[1]}")
+    if a is None or b is None:
+        words = [f"{row[f'status{side}']} ({_length(row[f'text{side}'])})" for side in ("", "_b")]
+        return FirstDifference("response", place, f"{words[0]} before, {words[1]} now")
     offset = parting(a, b)
     start = max(offset - _BEFORE, 0)
     excerpts = (text[start : offset + _AFTER] for text in (a, b))
     return FirstDifference("response", place, f"the texts part at character {offset}", offset, *excerpts)
+
+
+def _length(text: str | None) -> str:
+    return "no text" if text is None else f"{len(text):,} characters"
 
 
 def parting(a: str, b: str) -> int:
