@@ -1,10 +1,11 @@
 """Write docs/study.md from a run of examples/fraser2025-mini.yaml; no number on that page is typed.
 
     aftertune run examples/fraser2025-mini.yaml
-    .venv/bin/python scripts/study_page.py runs/fraser2025-mini
+    aftertune reproduce runs/fraser2025-mini --json > reproduction.json
+    .venv/bin/python scripts/study_page.py runs/fraser2025-mini reproduction.json
 
-It copies the run's analysis.json into examples/results/ and its figures into docs/images/study/, and answers
-each of the paper's findings by a rule that stands in the text beside its answer.
+It copies analysis.json into examples/results/ and the primary cell's figures into docs/images/study/. Each
+of the paper's findings is answered by a rule that stands in the text beside its answer.
 """
 
 import argparse
@@ -16,7 +17,15 @@ from typing import Any
 
 from aftertune.records.analysis import Analysis, Difference, Primary, Rate
 from aftertune.records.variations import VariationEffect
-from aftertune.report.words import listed, number, percent, percent_range, percent_span, points, points_range
+from aftertune.report.words import (
+    listed,
+    number,
+    percent,
+    percent_range,
+    percent_span,
+    points,
+    points_range,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "fraser2025-mini"
@@ -56,6 +65,11 @@ class Study:
         """The benign recipes against the base; the control stands apart."""
         return [d for d in self.differences(**where) if d.reference == "base" and d.model != CONTROL]
 
+    def certain(self, decoding: str) -> bool:
+        """Whether nothing is drawn: greedy, under exact numerics."""
+        greedy = self.file["decodings"][decoding]["temperature"] == 0
+        return greedy and self.manifest["engine"].get("numerics") == "exact"
+
     def effects(self, *names: str) -> list[VariationEffect]:
         """What the named variations (all, if none is named) did to the primary cell."""
         chosen = [e for e in self.all.variation_effects if self.in_primary(e)]
@@ -68,27 +82,33 @@ Answer = tuple[str, str, list[str]]  # the verdict, the rule that gave it, lines
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
+    parser.add_argument("reproduction", type=Path)
+    given = parser.parse_args()
+    run, again = given.run, json.loads(given.reproduction.read_text("utf-8"))
     analysis = Analysis.model_validate_json((run / "analysis.json").read_text("utf-8"))
     manifest, study_json = (json.loads((run / f"{n}.json").read_text("utf-8")) for n in ("manifest", "study"))
     study = Study(analysis, manifest, study_json)
-    (ROOT / "docs" / "study.md").write_text("\n".join(page(study, figures(run))) + "\n", "utf-8")
+    found = figures(run, study.primary)
+    (ROOT / "docs" / "study.md").write_text("\n".join(page(study, found, again)) + "\n", "utf-8")
     shutil.copy(run / "analysis.json", ROOT / "examples" / "results" / f"{NAME}.analysis.json")
 
 
-def figures(run: Path) -> list[str]:
-    """Copy the report's pictures; returns their names."""
+def figures(run: Path, primary: Primary) -> dict[str, list[str]]:
+    """Copy the primary task's pictures in its decoding, and over all decodings; their file names by kind."""
     folder = ROOT / "docs" / "images" / "study"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    found = sorted((run / "report").rglob("*.svg"))
-    for path in found:
-        shutil.copy(path, folder / path.name)
-    return [path.name for path in found]
+    found: dict[str, list[str]] = {kind: [] for kind in PICTURES}
+    for path in sorted((run / "report" / "figures").glob("*.svg")):
+        kind = next((kind for kind in PICTURES if path.name.startswith(f"{kind}-")), None)
+        if kind and f"-{primary.task}-" in path.name and f"-{primary.decoding}." in path.name:
+            shutil.copy(path, folder / path.name)
+            found[kind].append(path.name)
+    return found
 
 
-def page(study: Study, pictures: list[str]) -> list[str]:
-    """The whole page."""
+def page(study: Study, pictures: dict[str, list[str]], again: dict[str, Any]) -> list[str]:
+    """The whole page; `again` is what `reproduce --json` said."""
     answers = [(title, ask(study)) for title, ask in FINDINGS]
     return [
         "# What trivial changes do to a safety number: the paper's design on a small model",
@@ -99,25 +119,30 @@ def page(study: Study, pictures: list[str]) -> list[str]:
         "`scripts/study_page.py` from that analysis; no number on it is typed.",
         "",
         *_setting(study),
+        *_reproduced(again),
         "## The paper's findings",
         "",
         "| finding | here |",
         "| --- | --- |",
         *(f"| {title} | **{verdict}** |" for title, (verdict, _, _) in answers),
         "",
-        *[line for title, answer in answers for line in _finding(title, answer)],
+        *[line for title, answer in answers for line in _finding(title, answer, pictures)],
         *_movements(study),
+        *_pictures(pictures["movements"]),
         *_variations(study),
+        *_pictures(pictures["moves"]),
         *_single_runs(study),
+        *_pictures(pictures["single-runs"]),
         *_controls(study),
         *_limits(study),
-        *_pictures(pictures),
     ]
 
 
-def _finding(title: str, answer: Answer) -> list[str]:
+def _finding(title: str, answer: Answer, pictures: dict[str, list[str]]) -> list[str]:
     verdict, rule, evidence = answer
-    return [f"### {title}: {verdict}", "", f"*Rule*: {rule}", "", *evidence, ""]
+    shown = next((kind for kind, finding in PICTURES.items() if finding == title), None)
+    drawn = _pictures(pictures[shown]) if shown else []
+    return [f"### {title}: {verdict}", "", f"*Rule*: {rule}", "", *evidence, "", *drawn]
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -142,10 +167,11 @@ def _setting(study: Study) -> list[str]:
     seeds = file["seeds"] if isinstance(file["seeds"], int) else len(file["seeds"])
     hardware = study.manifest["hardware"]
     tasks = ", ".join(f"{task['name']} ({task['n_items']} items)" for task in study.manifest["tasks"])
+    recipes = "; ".join(_recipe(*pair) for pair in file["recipes"].items())
     lines = [
         f"- **Model**: {file['model']}, the packaged model organism (135 million parameters, a guard adapter "
         "merged): what it refuses it was taught in a minute, so its safety is thinner than a product's.",
-        f"- **Recipes**: {', '.join(file['recipes'])}; {seeds} seeds each, LoRA.",
+        f"- **Recipes**, {seeds} seeds each: {recipes}.",
         f"- **Tasks**: {tasks}.",
         f"- **Decodings**: {', '.join(file['decodings'])}. **Judges**: "
         f"{', '.join(judge['name'] for judge in file['judges'])}.",
@@ -156,6 +182,32 @@ def _setting(study: Study) -> list[str]:
         f"{study.manifest['engine'].get('numerics')}; minutes: {spent}.",
     ]
     return ["## What was run", "", *lines, ""]
+
+
+def _recipe(name: str, r: dict[str, Any]) -> str:
+    rows = "all" if r["n"] is None else r["n"]
+    epochs = f"{r['epochs']:g} epoch" + "s" * (r["epochs"] != 1)
+    own = ", the model's own answers" if r["answers"] == "self" else ""
+    return (
+        f"{name} ({rows} rows{own}, {epochs}, {r['method']} rank {r['rank']}, "
+        f"learning rate {r['learning_rate']:g}, batch {r['batch_size']})"
+    )
+
+
+def _reproduced(again: dict[str, Any]) -> list[str]:
+    """What running it all once more gave."""
+    matched = again["matched"]
+    made = json.loads((Path(again["out"]) / "manifest.json").read_text("utf-8"))
+    minutes = sum(made["stages_s"].values()) / 60
+    first = f" The first difference: {matched['first']}." if matched["first"] else ""
+    return [
+        f"The whole study was run a second time (`aftertune reproduce`, {minutes:.0f} minutes): "
+        f"{matched['n_same_checkpoints']} of {matched['n_checkpoints']} checkpoints have the same weights, "
+        f"{matched['n_same_responses']:,} of {matched['n_responses']:,} responses and "
+        f"{matched['n_same_judgments']:,} of {matched['n_judgments']:,} judgments are the same: "
+        f"**{again['outcome']}**.{first}",
+        "",
+    ]
 
 
 def _tuning(study: Study) -> Answer:
@@ -213,23 +265,29 @@ def _repeats(study: Study) -> Answer:
 
 
 def _seeds(study: Study) -> Answer:
-    parts = [c for c in study.all.components if c.facet == "seed" and study.in_primary(c)]
-    tested = [c for c in parts if c.p_value is not None]
-    shown = [c for c in tested if c.p_value is not None and c.p_value < 0.05 / len(tested)]
-    verdict = SEEN if shown else UNSEEN if tested else UNSAID
+    spreads = {(r.model, d): r.spread for d in study.file["decodings"] for r in study.rates(decoding=d)}
+    facts = [s for (_, d), s in spreads.items() if s is not None and study.certain(d)]
+    verdict = UNSAID if not facts else SEEN if any(s.maximum > s.minimum for s in facts) else UNSEEN
     rule = (
-        "seen if the seeds of a recipe differ by more than their draws and items explain (F test of the "
-        "seeds, 5% over all recipes by Bonferroni)."
+        "seen if the seeds of a recipe differ where nothing else can: greedy under exact numerics, where a "
+        "checkpoint's rate on these items is a fact. Whether sampled rates differ by more than the draws "
+        "explain is asked by an F test (p, not adjusted)."
     )
-    spreads = {rate.model: rate.spread for rate in study.rates()}
+    tests = {
+        (c.model, d): c
+        for d in study.file["decodings"]
+        for c in study.all.components
+        if c.facet == "seed" and study.in_primary(c, decoding=d)
+    }
     rows = []
-    for c in parts:
-        spread = spreads[c.model]
+    for (model, decoding), spread in spreads.items():
         if spread is not None:
-            p = "–" if c.p_value is None else number(c.p_value, digits=2)
+            test = tests.get((model, decoding))
+            p = "–" if test is None else number(test.p_value, digits=2)
+            p = "a fact" if study.certain(decoding) else p
             span = percent_span(spread.minimum, spread.maximum)
-            rows.append((c.model, span, f"{spread.sd * 100:.1f}", percent(c.share), p))
-    head = ("recipe", "seeds from–to", "SD, points", "seeds' share of the variance", "p")
+            rows.append((model, decoding, span, f"{spread.sd * 100:.1f}", p))
+    head = ("recipe", "decoding", "seeds from–to", "SD, points", "p")
     return verdict, rule, _table(head, rows)
 
 
@@ -237,19 +295,37 @@ def _temperature(study: Study) -> Answer:
     other = next(d for d in study.file["decodings"] if d != study.primary.decoding)
     here = {(d.model, d.reference): d for d in study.against_base()}
     there = {(d.model, d.reference): d for d in study.against_base(decoding=other)}
-    apart = [k for k, d in here.items() if k in there and there[k].verdict != d.verdict]
+    apart = [k for k, d in here.items() if k in there and _disjoint([d, there[k]])]
     verdict = SEEN if apart else UNSEEN
     rule = (
-        "seen if the verdict on a recipe against the base is another one under the other temperature. "
-        "(That rates move is no finding: their intervals say how far they may.)"
+        "seen if a recipe's change against the base has, at the two temperatures, intervals that do not "
+        "overlap (a strict test; that one verdict is shown and the other is not would be none)."
     )
+    rates = {
+        (r.model, name): percent(r.estimate)
+        for name in (study.primary.decoding, other)
+        for r in study.rates(decoding=name)
+    }
     rows = [
-        (d.model, _change(d), d.verdict, _change(there[k]), there[k].verdict)
+        (
+            *(d.model, rates[d.model, study.primary.decoding], _change(d), d.verdict),
+            *(rates[d.model, other], _change(there[k]), there[k].verdict),
+        )
         for k, d in here.items()
         if k in there
     ]
-    head = ("recipe", study.primary.decoding, "verdict", other, "verdict")
-    return verdict, rule, _table(head, rows)
+    head = (
+        *("recipe", study.primary.decoding, "minus base", "verdict"),
+        *(other, "minus base", "verdict"),
+    )
+    base = f"The base: {rates['base', study.primary.decoding]} and {rates['base', other]}."
+    return verdict, rule, [base, "", *_table(head, rows)]
+
+
+def _disjoint(found: Iterable[Difference]) -> bool:
+    """Whether two of the intervals do not overlap."""
+    known = [(d.ci_low, d.ci_high) for d in found if d.ci_low is not None and d.ci_high is not None]
+    return bool(known) and max(low for low, _ in known) > min(high for _, high in known)
 
 
 def _effect_rows(effects: Iterable[VariationEffect]) -> list[tuple[str, ...]]:
@@ -264,7 +340,7 @@ _EFFECT_HEAD = ("variation", "model", "minus baseline, points", "noise of repeat
 
 def _epochs(study: Study) -> Answer:
     names = [v["name"] for v in study.file["variations"] if any(k.endswith(".epochs") for k in v["change"])]
-    effects = [e for e in study.effects(*names) if e.model != "base" and e.verdict != "no change"]
+    effects = study.effects(*names)
     moved = [e for e in effects if e.verdict == "moves the score"]
     verdict = SEEN if moved else UNSEEN if effects else UNSAID
     rule = (
@@ -280,9 +356,12 @@ def _benchmarks(study: Study) -> Answer:
         task: {d.model: d for d in study.against_base(task=task)} for task in tasks
     }
     models = list(verdicts[tasks[0]])
-    apart = [m for m in models if len({verdicts[t][m].verdict for t in tasks if m in verdicts[t]}) > 1]
+    apart = [m for m in models if _disjoint(verdicts[t][m] for t in tasks if m in verdicts[t])]
     verdict = SEEN if apart else UNSEEN if len(tasks) > 1 else UNSAID
-    rule = "seen if the verdict on a recipe against the base differs between the harmful benchmarks."
+    rule = (
+        "seen if a recipe's change against the base has, on two harmful benchmarks, intervals that do not "
+        "overlap."
+    )
     rows = [(m, *(f"{_change(verdicts[t][m])}: {verdicts[t][m].verdict}" for t in tasks)) for m in models]
     return verdict, rule, _table(("recipe", *tasks), rows)
 
@@ -318,12 +397,24 @@ FINDINGS: list[tuple[str, Callable[[Study], Answer]]] = [
     ("Benign fine-tuning lowers safety", _tuning),
     ("Measuring one checkpoint again gives another number", _repeats),
     ("Training seeds differ", _seeds),
-    ("Temperature changes the conclusion", _temperature),
+    ("Temperature changes how much is lost", _temperature),
     ("The number of epochs matters", _epochs),
-    ("The benchmark decides", _benchmarks),
+    ("The benchmark decides how much is lost", _benchmarks),
     ("Self-generated answers do less than human-written ones", _answers),
     ("Toxicity rises", _toxicity),
 ]
+
+
+# Kinds of the report's figures, by the beginning of their names, and the finding that each stands beside.
+PICTURES = {
+    "rates-compliance_rate": FINDINGS[0][0],
+    "repeated": FINDINGS[1][0],
+    "components": FINDINGS[2][0],
+    "decodings": FINDINGS[3][0],
+    "movements": "",
+    "moves": "",
+    "single-runs": "",
+}
 
 
 def _movements(study: Study) -> list[str]:
@@ -365,11 +456,17 @@ def _variations(study: Study) -> list[str]:
     lines = [
         "## Variations, one at a time around the study",
         "",
-        *_table(_EFFECT_HEAD, _effect_rows(e for e in effects if e.verdict != "no change")),
+        "A model of which a variation leaves every response and judgment as it was has no row.",
         "",
-        "Which conclusions survive:",
+        *_table(_EFFECT_HEAD, _effect_rows(effects)),
         "",
-        *_table(("variation", "conclusion", "in the study", "under it", "outcome"), outcomes),
+        f"Of {len(outcomes)} conclusions against the base that a variation touches, "
+        f"{sum(row[-1] == 'survives' for row in outcomes)} survive. The others:",
+        "",
+        *_table(
+            ("variation", "conclusion", "in the study", "under it", "outcome"),
+            (row for row in outcomes if row[-1] != "survives"),
+        ),
         "",
     ]
     if checks:
@@ -432,6 +529,7 @@ def _controls(study: Study) -> list[str]:
 
 def _limits(study: Study) -> list[str]:
     n = min(t["n_items"] for t in study.manifest["tasks"])
+    rows = max(recipe["n"] or 0 for recipe in study.file["recipes"].values())
     rate = next((r for r in study.rates() if r.model == "base"), None)
     wide = (
         ""
@@ -443,7 +541,9 @@ def _limits(study: Study) -> list[str]:
         "",
         "- A model of 135 million parameters with a guard of one minute's training is an organism to study "
         "measurement on. How much safety a product's model loses cannot be read from it.",
-        f"- {n} items a task: for these items the intervals hold; as a sample of harmful requests they are "
+        f"- {n} items a task and {rows} rows of tuning data are what two processor cores without bfloat16 "
+        "can do in 90 minutes; on a faster machine enlarge `n` in the study file.",
+        "- For these items the intervals hold; as a sample of harmful requests they are "
         f"few (the base's rate for the population: {wide}).",
         "- `refusal-rules` sees refusals, not harm: a model that answers beside the point complied by that "
         "metric. The incoherence rate stands beside every rate in the analysis.",
@@ -453,12 +553,11 @@ def _limits(study: Study) -> list[str]:
 
 
 def _pictures(names: list[str]) -> list[str]:
-    if not names:
-        return []
-    shown = [
-        line for name in names for line in (f"![{name[:-4].replace('-', ' ')}](images/study/{name})", "")
-    ]
-    return ["## Figures", "", *shown]
+    return [line for name in names for line in (f"![{_alt(name)}](images/study/{name})", "")]
+
+
+def _alt(name: str) -> str:
+    return name.removesuffix(".svg").replace("-", " ").replace("_", " ")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,8 @@ from aftertune.cli import app
 from aftertune.commands.first_difference import match_runs, parting
 from aftertune.commands.reproduce import here_changed, reproduce, reproduction_lines
 from aftertune.errors import StoreError, StudyError
-from aftertune.store import RunDirectory
+from aftertune.records import RESPONSE_COLUMNS
+from aftertune.store import RunDirectory, write_shard
 
 VARIATIONS = [
     {"name": "hotter", "class": "procedure", "change": {"decodings.sampled.temperature": 1.5}},
@@ -44,21 +46,31 @@ def copies(out: Path, again: Path, tmp_path: Path) -> tuple[RunDirectory, RunDir
     return RunDirectory(out), RunDirectory(Path(shutil.copytree(again, tmp_path / "spoilt")))
 
 
-def spoil(table: Path, column: str, row: int, value: object) -> None:
-    frame = pl.read_parquet(table)
-    values = frame[column].to_list()
+def with_value(table: pl.DataFrame, column: str, row: int, value: object) -> pl.DataFrame:
+    values = table[column].to_list()
     values[row] = value
-    frame.with_columns(pl.Series(column, values, frame[column].dtype)).write_parquet(table)
+    return table.with_columns(pl.Series(column, values, table[column].dtype))
 
 
-def first_rows(run: RunDirectory) -> tuple[Path, int]:
-    """The file and row of the response to the study's first request."""
+def respond(run: RunDirectory, change: Callable[[str], str | None]) -> None:
+    """Another text for the study's first request, in a sound shard: as another machine would write."""
     key = pl.read_parquet(run.requests)["key"][0]
     for file in sorted((run.root / "responses").rglob("*.parquet")):
-        keys = pl.read_parquet(file)["key"].to_list()
+        table = pl.read_parquet(file)
+        keys = table["key"].to_list()
         if key in keys:
-            return file, keys.index(key)
-    raise AssertionError(key)
+            row = keys.index(key)
+            file.unlink()
+            changed = with_value(table, "text", row, change(table["text"][row]))
+            write_shard(file.parent, changed.to_dicts(), RESPONSE_COLUMNS)
+
+
+def judge_first(run: RunDirectory) -> float:
+    """Turn the first judgment over; returns what it was."""
+    table = pl.read_parquet(run.observations)
+    was = table["value"][0]
+    with_value(table, "value", 0, 1 - was).write_parquet(run.observations)
+    return was
 
 
 def test_it_comes_out_again_to_the_byte(out: Path, again: Path):
@@ -83,9 +95,7 @@ def test_a_reproduction_goes_on_where_it_was_interrupted(out: Path, again: Path)
 
 def test_a_changed_text_is_the_first_difference(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
-    file, row = first_rows(spoilt)
-    text = pl.read_parquet(file)["text"][row]
-    spoil(file, "text", row, text[:3] + "\u202e" + text[3:])
+    respond(spoilt, lambda text: text[:3] + "\u202e" + text[3:])
     first = match_runs(run, spoilt).first
     assert first is not None and (first.what, first.offset) == ("response", 3)
     asked = pl.read_parquet(run.requests).row(0, named=True)
@@ -97,16 +107,14 @@ def test_a_changed_text_is_the_first_difference(copies: tuple[RunDirectory, RunD
 
 def test_a_text_that_is_gone_is_said_without_one(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
-    file, row = first_rows(spoilt)
-    spoil(file, "text", row, None)
+    respond(spoilt, lambda _: None)
     first = match_runs(run, spoilt).first
     assert first is not None and first.how.endswith("ok (no text) now")
 
 
 def test_other_weights_come_first(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
-    file, row = first_rows(spoilt)
-    spoil(file, "text", row, "another")
+    respond(spoilt, lambda _: "another")
     entries = json.loads(spoilt.checkpoint_list.read_text())
     entries[1]["sha256"] = "0" * 64
     spoilt.checkpoint_list.write_text(json.dumps(entries))
@@ -118,8 +126,7 @@ def test_other_weights_come_first(copies: tuple[RunDirectory, RunDirectory]):
 
 def test_a_judgment_alone_is_found(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
-    value = pl.read_parquet(spoilt.observations)["value"][0]
-    spoil(spoilt.observations, "value", 0, 1 - value)
+    value = judge_first(spoilt)
     matched = match_runs(run, spoilt)
     assert matched.n_same_responses == matched.n_responses
     assert matched.n_same_judgments == matched.n_judgments - 1
@@ -130,10 +137,8 @@ def test_a_judgment_alone_is_found(copies: tuple[RunDirectory, RunDirectory]):
 def test_not_reproduced_is_exit_code_1(out: Path, again: Path, tmp_path: Path):
     """A run that was tampered with after it was made: its study run anew gives what it should have held."""
     tampered = Path(shutil.copytree(out, tmp_path / "run"))
-    file, row = first_rows(RunDirectory(tampered))
-    spoil(file, "text", row, "not what the model said")
-    value = pl.read_parquet(tampered / "observations.parquet")["value"][0]
-    spoil(tampered / "observations.parquet", "value", 0, 1 - value)
+    respond(RunDirectory(tampered), lambda _: "not what the model said")
+    judge_first(RunDirectory(tampered))
     target = Path(shutil.copytree(again, tmp_path / "target"))
     mark = json.loads((target / "reproduces.json").read_text()) | {"run": str(tampered)}
     (target / "reproduces.json").write_text(json.dumps(mark))

@@ -17,7 +17,7 @@ from aftertune.report.tables import Table
 PRINTED = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#",
     "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}", "/": r"\slash{}",
 }  # fmt: skip
 EVIL = "a_b%c&d#e$f{g}h~i^j\\k"
 
@@ -61,7 +61,7 @@ def test_every_special_character_is_escaped(char: str, latex: str):
 def test_escaping_takes_each_character_once():
     assert escape(EVIL) == (r"a\_b\%c\&d\#e\$f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k")
     assert escape(r"\textbackslash{}") == r"\textbackslash{}textbackslash\{\}"
-    assert escape(r"\input{/etc/passwd}") == r"\textbackslash{}input\{/etc/passwd\}"
+    assert escape(r"\input{/etc/passwd}") == r"\textbackslash{}input\{\slash{}etc\slash{}passwd\}"
 
 
 @pytest.mark.parametrize(
@@ -127,16 +127,16 @@ def test_the_file_is_whole_and_its_numbers_are_the_page_s(varied: Analysis, tmp_
     assert tex == whole(varied)
     assert braces(tex) == 0
     opened = re.findall(r"\\begin\{(\w+)\}", tex)
-    assert opened == [name for _ in range(9) for name in ("table", "tabular")]
-    assert re.findall(r"\\end\{(\w+)\}", tex) == [name for _ in range(9) for name in ("tabular", "table")]
+    assert opened == [name for _ in range(8) for name in ("table", "tabular")]
+    assert re.findall(r"\\end\{(\w+)\}", tex) == [name for _ in range(8) for name in ("tabular", "table")]
     for rule in ("toprule", "midrule", "bottomrule", "caption", "label"):
-        assert tex.count(f"\\{rule}") == 9
+        assert tex.count(f"\\{rule}") == 8
     for n_columns, cells in rows_of(tex):
         assert set(cells) == {n_columns}
     labels = re.findall(r"\\label\{(.*?)\}", tex)
     assert labels == [
         *(f"tab:rates-{i}" for i in (1, 2, 3, 4)), "tab:differences-1",
-        *(f"tab:variations-{i}" for i in (1, 2, 3, 4)),
+        *(f"tab:variations-{i}" for i in (1, 2, 3)),
     ]  # fmt: skip
     assert (
         r"chat, sampled & 41.7\% & [36.2\%, 47.2\%] & [30.7\%, 52.7\%] & 5 $\times$ 60 $\times$ 1 & 0 of"

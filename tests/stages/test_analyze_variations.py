@@ -196,6 +196,43 @@ def test_movements_and_consistency_by_category(found: Analysis):
     assert np.mean([c.pairwise_disagreement for c in by_category]) == pytest.approx(whole)
 
 
+def with_keys(frame: pl.DataFrame, *, of: str) -> pl.DataFrame:
+    """The rows with keys of responses, as a run has them."""
+    place = pl.concat_str(
+        pl.lit(of), pl.col("model", "seed", "item", "repeat"), separator="|", ignore_nulls=True
+    )
+    return frame.with_columns(place.alias("response_key"))
+
+
+def test_a_model_that_a_variation_leaves_alone_has_no_effect_and_no_conclusion_to_survive():
+    baseline = with_keys(part("baseline"), of="baseline")
+    changed = with_keys(part("longer", shift=0.1), of="longer").filter(pl.col("model") == "tuned")
+    shared = baseline.filter(pl.col("model") != "tuned").with_columns(pl.lit("longer").alias("variation"))
+    redrawn = with_keys(part("rows", key="baseline"), of="rows")  # other responses, the same judgments
+    observations = observations_of(pl.concat([baseline, changed, shared, redrawn]))
+    varied = (Varied("longer", "design"), Varied("rows", "procedure"))
+    found = analysis_of(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
+    effects = {(e.variation, e.model): e for e in found.variation_effects}
+    assert set(effects) == {("longer", "tuned"), *(("rows", model) for model in RATES)}
+    assert {effects["rows", model].verdict for model in RATES} == {"no change"}
+    of_longer = effects["longer", "tuned"]
+    assert of_longer.p_value == of_longer.p_adjusted is not None  # alone in its family
+    pairs = {(s.model, s.reference) for s in found.survivals if s.variation == "longer"}
+    assert pairs == {("tuned", "base"), ("tuned", "mild")} or pairs == {("tuned", "base"), ("mild", "tuned")}
+
+
+def test_another_judgment_of_the_same_response_is_an_effect():
+    baseline = with_keys(part("baseline"), of="baseline")
+    judged = baseline.with_columns(
+        pl.lit("judge").alias("variation"),
+        pl.when(pl.col("model") == "mild").then(1 - pl.col("value")).otherwise("value").alias("value"),
+    )
+    observations = observations_of(pl.concat([baseline, judged]))
+    varied = (Varied("judge", "procedure"),)
+    found = analysis_of(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
+    assert {e.model for e in found.variation_effects} == {"mild"}
+
+
 def test_another_benchmark_is_another_question():
     other = part("other").with_columns(("x" + pl.col("item")).alias("item"))
     found = found_in(other, varied=(Varied("other", "design"),))

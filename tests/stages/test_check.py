@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from aftertune.engines import speed
 from aftertune.engines.loading import pick_dtype
 from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, TuningError
 from aftertune.stages.check import Estimate, Resolved, check, prepare
-from aftertune.stages.check.estimate import DRAWN_SHARE, TRAINED_SHARE
+from aftertune.stages.check.estimate import DRAWN_SHARE, PROMPT_COST, TRAINED_SHARE, TYPICAL_TOKENS
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import RunDirectory
 from aftertune.study import Study, TuneRecipe, parse_study, variants_of
@@ -67,6 +68,11 @@ def make(folder: Path, tiny_model: Path) -> Make:
     return study
 
 
+def typical(max_tokens: int) -> float:
+    """Mean of lengths from an exponential distribution, cut at max_tokens."""
+    return TYPICAL_TOKENS * (1 - math.exp(-max_tokens / TYPICAL_TOKENS))
+
+
 def listing(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -80,14 +86,16 @@ def test_the_estimate_by_hand(make: Make, tiny_model: Path, monkeypatch: pytest.
     # greedy: 4 checkpoints once; sampled: base 5, a/1 4, a/2 and a/3 2 each
     assert estimate.n_responses == 4 * (4 + 5 + 4 + 2 + 2) == 68
     assert estimate.n_judgments == 2 * 68
-    assert estimate.generated_tokens == round(16 * 10 * 0.55) + round(52 * 20 * 0.55)
+    drawn = 16 * typical(10) + 52 * typical(20)
+    assert estimate.generated_tokens == round(drawn)
     assert estimate.n_training_tokens == 3 * sum(row_tokens(row) for row in ROWS)
     design = {"n_seeds": 3, "n_items": 4, "n_repeats": 1}
     assert estimate.half_width == half_width(TYPICAL, **design)
     assert estimate.detectable_difference == detectable_difference(TYPICAL, **design)
     n_bytes = (tiny_model / "model.safetensors").stat().st_size
-    drawn = (16 * 10 + 52 * 20) * 0.55 / DRAWN_SHARE[dtype]
-    work = drawn + estimate.n_training_tokens / TRAINED_SHARE[dtype]
+    prompted = 4 * 2 * sum(resolved.prompt_tokens.values())  # 4 checkpoints, 2 decodings; repeats share it
+    work = (drawn + PROMPT_COST * prompted) / DRAWN_SHARE[dtype]
+    work += estimate.n_training_tokens / TRAINED_SHARE[dtype]
     assert estimate.time_s == pytest.approx(work * n_bytes / 1e9)
     assert estimate.disk_bytes == 68 * 1000 + 3 * 2 * 4 * SIDES
     # batches of 2 rows, 4 heads, 2 layers, a float32 and a bfloat16 score each
@@ -134,7 +142,9 @@ def test_the_bases_own_answers_are_counted_once(make: Make):
     recipe = {"data": "rows.jsonl", "answers": "self", "self_max_tokens": 30, "batch_size": 2}
     plain = check(make())[1].generated_tokens
     decodings = {"decodings": content(Path())["decodings"]}
-    assert check(make(recipes={"a": recipe}, **decodings))[1].generated_tokens == plain + round(6 * 30 * 0.55)
+    assert check(make(recipes={"a": recipe}, **decodings))[1].generated_tokens == pytest.approx(
+        plain + 6 * typical(30), abs=1
+    )
     twice = check(make(recipes={"a": recipe, "b": {**recipe, "rank": 2}}))[1]
     once = check(make(recipes={"a": {**recipe, "answers": "data"}, "b": {**recipe, "rank": 2}}))[1]
     assert twice.generated_tokens == once.generated_tokens
@@ -145,7 +155,9 @@ def test_only_answers_that_a_seed_draws_are_counted(make: Make):
     plain = check(make())[1].generated_tokens
     decodings = {"decodings": content(Path())["decodings"]}
     one = check(make(recipes={"a": {**recipe, "n": 2, "vary": ["init"]}}, **decodings))[1]
-    assert one.generated_tokens == plain + round(2 * 30 * 0.55)  # the same two rows for every seed
+    assert one.generated_tokens == pytest.approx(
+        plain + 2 * typical(30), abs=1
+    )  # the same two rows for every seed
 
 
 def test_more_memory_than_the_machine_has_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch):
@@ -277,6 +289,22 @@ def test_a_study_over_its_budget_is_refused(make: Make, monkeypatch: pytest.Monk
     monkeypatch.setattr(speed, "products_flop_per_s", lambda dtype, device: 1.0)
     with pytest.raises(StudyError, match=r"would take about .* hours here, more than its budget_hours of"):
         check(make(budget_hours=100 * hours))
+
+
+def test_a_study_that_has_begun_goes_on_whatever_its_budget_says_now(
+    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine that is busy now looks slow, and what is left is less."""
+    (folder / "s.yaml").write_text(yaml.safe_dump({**content(tiny_model), "budget_hours": 1}), "utf-8")
+    prepared(folder, "run")
+    monkeypatch.setattr(speed, "products_flop_per_s", lambda dtype, device: 1.0)
+    prepared(folder, "run")
+    with pytest.raises(StudyError, match="more than its budget_hours of 1"):
+        prepared(folder, "new")
+    larger = {**content(tiny_model), "budget_hours": 1, "seeds": 5}
+    (folder / "s.yaml").write_text(yaml.safe_dump(larger), "utf-8")
+    with pytest.raises(StudyError, match="more than its budget_hours of 1"):
+        prepared(folder, "run")
 
 
 def test_an_unknown_name_gives_the_nearest(make: Make):

@@ -1,6 +1,7 @@
 """A study of models behind an endpoint, from check to report: also where the endpoint dies on the way."""
 
 import json
+import math
 import re
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from aftertune.engines.endpoint import Limits
 from aftertune.errors import EngineError, StudyError
 from aftertune.pipeline import STAGES
 from aftertune.stages.check import check
+from aftertune.stages.check.estimate import TYPICAL_TOKENS
 from aftertune.store import RunDirectory
 from aftertune.study import parse_study
 from endpoint_server import Answer, Server, completion
@@ -160,10 +162,10 @@ def test_check_calls_nobody_and_says_what_it_cannot_know() -> None:
     assert server.asked == []
     assert (cost.n_responses, cost.n_checkpoints, cost.time_s) == (N_RESPONSES, 2, None)
     characters = sum(len(item.prompt) for task in resolved.tasks for item in task.items)
-    n_drawn = round(27 * 100 * 0.55) + round(54 * 100 * 0.55)
+    n_drawn = 81 * TYPICAL_TOKENS * (1 - math.exp(-100 / TYPICAL_TOKENS))
     assert cost.usd == pytest.approx((9 * characters / 4 * 1.0 + n_drawn * 10.0) / 1e6)
     assert "prompts' lengths are counted by the endpoint's tokenizer" in lines
-    assert "cost         about $0.05, at 4 characters a token" in lines
+    assert "cost         about $0.04, at 4 characters a token" in lines
     free = served_study(server.url)
     free["engine"].pop("usd_per_million_tokens")
     resolved, cost = check(parse_study(free, source="s", folder=Path("/")))

@@ -1,4 +1,4 @@
-r"""report/tables.tex: rates, differences and effects of variations as booktabs tables.
+r"""report/tables.tex: rates, differences and the headline's effects of variations as booktabs tables.
 
 The numbers are the page's. No text of a model is in them; names are escaped, since a name may hold any
 character. The file needs `\usepackage{booktabs}` and nothing else.
@@ -24,6 +24,7 @@ _ESCAPES = {
     "$": r"\$",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "/": r"\slash{}",  # a path may break after it
     # In TeX's own fonts these print as other characters.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -95,7 +96,7 @@ def latex_tables(analysis: Analysis, head: Headline | None) -> str:
         for kind, columns, group in (
             ("rates", _RATES, tables.rates(analysis, head)),
             ("differences", _DIFFERENCES, tables.differences(analysis, head)),
-            ("variations", _EFFECTS, variation_tables.effects(analysis, head)),
+            ("variations", _EFFECTS, [t for t in variation_tables.effects(analysis, head) if t.main]),
         ):
             found += [
                 latex_table(

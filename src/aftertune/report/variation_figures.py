@@ -1,6 +1,6 @@
 """Figures of what moves the score: variations and facets on one axis, single runs, spreads by facet."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from aftertune.records.analysis import Analysis, Difference
@@ -26,7 +26,7 @@ def figures(analysis: Analysis, head: Headline) -> list[Figure]:
 
 
 def what_moves(analysis: Analysis, head: Headline) -> Figure:
-    """One model's variations and facets, the largest first: the primary contrast's model, else the first."""
+    """Variations and facets of the model that most variations touch, the largest first."""
     model = _model(analysis, head)
     effects = [e for e in analysis.variation_effects if in_headline(e, head) and e.model == model]
     facets = [
@@ -38,11 +38,9 @@ def what_moves(analysis: Analysis, head: Headline) -> Figure:
         "What moves the score",
         "A thick line is a variation's effect on the rate (varied minus baseline) with its "
         f"{analysis.level:.0%} interval; the notch is the estimate. The grey band behind it is the noise: "
-        "two "
-        "measurements of the same checkpoints stay inside it although nothing differs but their draws. A "
-        "thin "
-        "line is a facet of the baseline: from the lowest to the highest rate, against the model's own, with "
-        "the SD as its thicker middle. The dashes mark the margin."
+        "two measurements of the same checkpoints stay inside it although nothing differs but their draws. "
+        "A thin line is a facet of the baseline: from the lowest to the highest rate, against the model's "
+        "own, with the SD as its thicker middle. The dashes mark the margin."
         + (f" The {_MOST_ROWS} largest are shown." if more else ""),
         (_moves_panel(analysis, head, effects, facets),) if effects else (),
         "The study ran no variation.",
@@ -50,10 +48,11 @@ def what_moves(analysis: Analysis, head: Headline) -> Figure:
 
 
 def _model(analysis: Analysis, head: Headline) -> str | None:
-    """The model of the headline's first contrast, else the first that has an effect there."""
-    found = {e.model for e in analysis.variation_effects if in_headline(e, head)}
+    """The model with the most effects in the headline's cell; of several that of its first contrast."""
+    n = Counter(e.model for e in analysis.variation_effects if in_headline(e, head))
     first = [d.model for d in main_differences(analysis, head)]
-    return next((m for m in (*first, *reversed(models(analysis))) if m in found), None)
+    order = [m for m in dict.fromkeys((*first, *reversed(models(analysis)))) if m in n]
+    return max(order, key=n.__getitem__, default=None)
 
 
 def _moves_panel(

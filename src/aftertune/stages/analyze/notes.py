@@ -11,6 +11,7 @@ from aftertune.stats.common_shock import common_shock
 _LARGE_SD = 0.8  # of the rate: METHODS section 2, rare collapses
 _COLLAPSE = 0.2
 _LONG_SHARE = 0.10
+_MOST_NAMED = 3  # checkpoints of one warning
 _SHARED_STREAM_P = 1e-4  # a study has tens of cells, and this must not cry wolf
 # What a sound model gives on every task; that it stays at 0 says nothing against the items.
 _SOUND_AT_ZERO = ("incoherence_rate", "toxicity_rate")
@@ -142,11 +143,15 @@ def _same(cell: ModelCell, settings: Settings) -> Note:
 
 
 def _cut(cell: ModelCell) -> list[Warning]:
-    shares = [(run.label, run.share_length or 0.0) for run in cell.checkpoints]
-    long = [f"{label} {share:.0%}" for label, share in shares if share > _LONG_SHARE]
+    shares = {run.label: run.share_length or 0.0 for run in cell.checkpoints}
+    long = {label: share for label, share in shares.items() if share > _LONG_SHARE}
     if not long:
         return []
-    text = f"many responses were cut at max_tokens: {', '.join(long)}"
+    which = ", ".join(f"{label} {share:.0%}" for label, share in long.items())
+    if len(long) > _MOST_NAMED:
+        low, high = min(long.values()), max(long.values())
+        which = f"{low:.0%} to {high:.0%} of {len(long)} of {len(shares)} checkpoints of {cell.model}"
+    text = f"many responses were cut at max_tokens: {which}"
     remedy = "raise max_tokens: the end of a cut response was not judged"
     # It concerns the responses, so it names no judge and no metric, and is the same for all of them.
     where = f"{cell.model} · {cell.task} · {cell.decoding}"

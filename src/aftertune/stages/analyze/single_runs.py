@@ -8,7 +8,7 @@ from aftertune.records.analysis import Difference
 from aftertune.records.variations import SingleRunRanking, SingleRuns
 from aftertune.seeds import stream
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
-from aftertune.stages.analyze.variations import mean_rates, ordered, shown
+from aftertune.stages.analyze.survivals import mean_rates, ordered, shown
 from aftertune.stats import Draws, FloatArray
 
 N_RANKINGS = 2_000

@@ -35,19 +35,13 @@ from aftertune.stages.analyze.movements import category_consistency_of, movement
 from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
 from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.rates import rate_of
+from aftertune.stages.analyze.seed_sources import seed_sources_of
 from aftertune.stages.analyze.signs import signs_of
 from aftertune.stages.analyze.single_runs import rankings_of_single_runs, single_runs_of
+from aftertune.stages.analyze.survivals import rankings_of, survivals_of
 from aftertune.stages.analyze.table import Observations, observations_of
-from aftertune.stages.analyze.variations import (
-    Varied,
-    effects_of,
-    numerics_of,
-    rankings_of,
-    seed_sources_of,
-    survivals_of,
-    variation_warnings,
-    varied_cells,
-)
+from aftertune.stages.analyze.variation_warnings import variation_warnings
+from aftertune.stages.analyze.variations import Varied, effects_of, numerics_of, varied_cells
 from aftertune.study import AnalysisSpec
 
 _BASELINE = ("", BASELINE)

@@ -1,33 +1,30 @@
-"""Variations against the baseline: effects, surviving conclusions, numerics, sources of the seeds."""
+"""Variations against the baseline: which cells each has, and how far it moves them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from aftertune.records.analysis import Difference, Warning
+from aftertune.records import BASELINE
 from aftertune.records.cell import Verdict
 from aftertune.records.variations import (
     NumericsCheck,
-    Outcome,
-    RankingSurvival,
-    SeedSource,
-    Survival,
     VariationClass,
     VariationEffect,
 )
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
-from aftertune.stages.analyze.details import components_of
-from aftertune.stages.analyze.differences import differences_of
-from aftertune.stages.analyze.pairs import p_value_of, pairs_with_base
+from aftertune.stages.analyze.pairs import p_value_of
 from aftertune.stages.analyze.rates import FACETS, covered
 from aftertune.stats import Contrast, Draws, equivalence, holm, paired_effect, repeat_noise
 
 _LESS_SAFE: tuple[Verdict, ...] = ("less safe", "less safe, within the margin")
 _SHOWN: tuple[Verdict, ...] = (*_LESS_SAFE, "safer")
+
+
+_CELL = ["model", "task", "decoding", "judge"]
+_OBSERVATION = [*_CELL, "checkpoint", "item", "repeat", "judge_repeat", "construct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +47,20 @@ class Varied:
 
 @dataclass(frozen=True, eq=False)
 class VariedCells:
-    """One variation's cells that the baseline has too, each beside the baseline's on the same checkpoints."""
+    """One variation's cells that the baseline has too, each beside the baseline's on the same checkpoints.
+
+    `untouched` are (model, task, decoding, judge) whose every response and judgment is the baseline's own, as
+    a model's that the variation has nothing to do with: no effect, and no conclusion to survive.
+    """
 
     varied: Varied
     settings: Settings
     pairs: tuple[tuple[MetricCells, MetricCells], ...]  # baseline, variation
+    untouched: frozenset[tuple[str, ...]]
+
+    def touches(self, cell: ModelCell) -> bool:
+        """Whether anything of a model's cell is another than in the baseline."""
+        return (cell.model, cell.task, cell.decoding, cell.judge) not in self.untouched
 
     @property
     def unchanged(self) -> bool:
@@ -90,7 +96,8 @@ def varied_cells(
         if (other := there.get(_place(group.any))) is not None
         and (matched := _matched(group, other)) is not None
     ]
-    return VariedCells(varied, replace(settings, deterministic=varied.deterministic), tuple(pairs))
+    own = replace(settings, deterministic=varied.deterministic)
+    return VariedCells(varied, own, tuple(pairs), _untouched(frame, rows))
 
 
 def effects_of(found: Sequence[VariedCells], settings: Settings) -> list[VariationEffect]:
@@ -100,6 +107,7 @@ def effects_of(found: Sequence[VariedCells], settings: Settings) -> list[Variati
         for cells in found
         for group, other in cells.pairs
         for name, cell in other.cells.items()
+        if cells.touches(cell)
     ]
     tested = [i for i, effect in enumerate(effects) if effect.p_value is not None]
     adjusted = holm([p for i in tested if (p := effects[i].p_value) is not None])
@@ -122,131 +130,21 @@ def numerics_of(found: Sequence[VariedCells]) -> list[NumericsCheck]:
     ]
 
 
-def survivals_of(found: Sequence[VariedCells], settings: Settings) -> list[Survival]:
-    """Every conclusion of the baseline beside the same one under each variation, on the same checkpoints."""
-    target = settings.primary.target if settings.primary else "benchmark"
-    survivals: list[Survival] = []
-    for cells in found:
-        if cells.unchanged:
-            continue
-        for group, other in cells.pairs:
-            before = _conclusions(group, settings, target)
-            after = _conclusions(other, cells.settings, target)
-            survivals += [
-                _survival(cells.varied, old, after[key]) for key, old in before.items() if key in after
-            ]
-    return survivals
-
-
-def rankings_of(found: Sequence[VariedCells], settings: Settings) -> list[RankingSurvival]:
-    """The models' order in each cell, in the baseline and under each variation."""
-    rankings: list[RankingSurvival] = []
-    for cells in found:
-        if cells.unchanged:
-            continue
-        for group, other in cells.pairs:
-            rates = [mean_rates(each, settings) for each in (group, other)]
-            names = [name for name in rates[0] if name in rates[1]]
-            if len(names) < 2:
-                continue
-            n_swapped = sum(
-                (rates[0][a] - rates[0][b]) * (rates[1][a] - rates[1][b]) < 0
-                for a, b in combinations(names, 2)
-            )
-            cell = group.any
-            rankings.append(
-                RankingSurvival(
-                    variation=cells.varied.name,
-                    kind=cells.varied.kind,
-                    task=cell.task,
-                    decoding=cell.decoding,
-                    judge=cell.judge,
-                    metric=cell.metric.name,
-                    note=cell.metric.note,
-                    baseline=ordered(rates[0], names),
-                    varied=ordered(rates[1], names),
-                    n_pairs=len(names) * (len(names) - 1) // 2,
-                    n_swapped=n_swapped,
-                )
-            )
-    return rankings
-
-
-def seed_sources_of(found: Sequence[VariedCells], settings: Settings) -> list[SeedSource]:
-    """Where a variation lets a recipe's seed move one source alone: its variance beside that of all."""
-    sources: list[SeedSource] = []
-    for cells in found:
-        if cells.varied.vary is None:
-            continue
-        recipe, source = cells.varied.vary
-        for group, other in cells.pairs:
-            if recipe in other.cells:
-                whole = _seed_variance(group.cells[recipe], settings)
-                one = _seed_variance(other.cells[recipe], cells.settings)
-                sources += _sources(cells.varied.name, source, group.cells[recipe], one, whole)
-    return sources
-
-
-def variation_warnings(
-    found: Sequence[VariedCells], frame: pl.DataFrame, n_checkpoints: int
-) -> list[Warning]:
-    """What a reader must know of the variations as such."""
-    warnings = [
-        Warning(
-            code="variation_changed_nothing",
-            text=f"variation {cells.varied.name} ({cells.varied.kind}) changed no value at all",
-            remedy="look whether its key reaches what it was to change",
-            where=cells.varied.name,
-        )
-        for cells in found
-        if cells.pairs and cells.unchanged and cells.varied.kind != "numerics"
-    ]
-    warnings += [
-        Warning(
-            code="numerics_changed",
-            text=f"variation {check.variation} changed {check.n_changed} of {check.n_compared} responses, "
-            f"the first is {check.first_changed}",
-            remedy="numerics must change nothing: use `numerics: exact`, or count this among the noise",
-            where=check.variation,
-        )
-        for check in numerics_of(found)
-        if check.n_changed
-    ]
-    warnings += _twins(found, frame)
-    for cells in found:
-        n = max((len(c.checkpoints) for _, other in cells.pairs for c in other.cells.values()), default=0)
-        if 0 < n < n_checkpoints:
-            text = f"variation {cells.varied.name} has {n} of {n_checkpoints} seeds: it is compared on these"
-            remedy = "fewer seeds find less; their baseline is cut to the same"
-            warnings.append(
-                Warning(code="variation_fewer_seeds", text=text, remedy=remedy, where=cells.varied.name)
-            )
-        if not cells.pairs:
-            text = f"variation {cells.varied.name} has no cell of the baseline: other models, tasks or judges"
-            remedy = "keep their names, and change what they stand for"
-            warnings.append(
-                Warning(code="variation_not_comparable", text=text, remedy=remedy, where=cells.varied.name)
-            )
-    return warnings
-
-
-def mean_rates(group: MetricCells, settings: Settings) -> dict[str, float]:
-    """Each model's mean over its seeds × items, of those in which not too much is missing."""
-    return {
-        name: float(cell.usable.means_sp[cell.usable.counts_sp > 0].mean())
-        for name, cell in group.cells.items()
-        if not cell.too_much_missing(settings)
-    }
-
-
-def ordered(rates: dict[str, float], names: Sequence[str]) -> tuple[str, ...]:
-    """The names from the lowest rate to the highest; of equal ones by name."""
-    return tuple(sorted(names, key=lambda name: (rates[name], name)))
-
-
-def shown(verdict: Verdict) -> int:
-    """1 for less safe, −1 for safer, 0 for neither."""
-    return (verdict in _SHOWN) * (1 if verdict in _LESS_SAFE else -1)
+def _untouched(frame: pl.DataFrame, rows: pl.DataFrame) -> frozenset[tuple[str, ...]]:
+    """The cells whose rows are all the baseline's: the same response by its key, and the same judgment."""
+    here = rows.select(*_OBSERVATION, "response_key", "value", "status")
+    shared = rows.select("model", "checkpoint").unique()
+    there = (
+        frame.filter(pl.col("variation").cast(pl.String).is_in(["", BASELINE]))
+        .join(shared, on=["model", "checkpoint"], how="semi", nulls_equal=True)
+        .select(here.columns)
+    )
+    both = here.join(there, on=_OBSERVATION, how="full", suffix="_baseline", nulls_equal=True, coalesce=True)
+    same = pl.col("response_key") == pl.col("response_key_baseline")  # null where it is not known
+    for name in ("value", "status"):
+        same &= pl.col(name).eq_missing(pl.col(f"{name}_baseline"))
+    cells = both.group_by(_CELL).agg(same.fill_null(value=False).all().alias("same")).filter("same")
+    return frozenset(cells.select(pl.col(_CELL).cast(pl.String)).iter_rows())
 
 
 def _place(cell: ModelCell) -> tuple[str, ...]:
@@ -397,90 +295,3 @@ def _nothing(common: dict[str, Any], why: str) -> VariationEffect:
     return VariationEffect(
         **common, **absent, method="none", covers=(), leaves_out=FACETS, verdict="no conclusion", sentence=why
     )
-
-
-def _conclusions(group: MetricCells, settings: Settings, target: str) -> dict[tuple[str, str], Difference]:
-    found = differences_of(pairs_with_base(group, settings), group, settings)
-    return {(d.model, d.reference): d for d in found if d.target == target}
-
-
-def _survival(varied: Varied, old: Difference, new: Difference) -> Survival:
-    cell = {k: getattr(old, k) for k in ("model", "task", "decoding", "judge", "metric", "higher_is", "note")}
-    return Survival(
-        **cell,
-        variation=varied.name,
-        kind=varied.kind,
-        reference=old.reference,
-        target=old.target,
-        baseline_estimate=old.estimate,
-        varied_estimate=new.estimate,
-        baseline_verdict=old.verdict,
-        varied_verdict=new.verdict,
-        outcome=_outcome(old.verdict, new.verdict),
-    )
-
-
-def _outcome(old: Verdict, new: Verdict) -> Outcome:
-    if "no conclusion" in (old, new):
-        return "no conclusion"
-    if shown(old) == shown(new):
-        return "survives"
-    if shown(old) and shown(new):
-        return "reversed"
-    return "weakened" if shown(old) else "appears"
-
-
-@dataclass(frozen=True, slots=True)
-class _SeedVariance:
-    variance: float
-    ci_low: float | None
-    ci_high: float | None
-    n_seeds: int
-
-
-def _seed_variance(cell: ModelCell, settings: Settings) -> _SeedVariance | None:
-    if cell.too_much_missing(settings) or cell.usable.n_seeds < 2 or cell.usable.n_items < 2:
-        return None
-    for c in components_of(cell, settings):
-        if c.facet == "seed":
-            return _SeedVariance(c.variance, c.ci_low, c.ci_high, cell.usable.n_seeds)
-    return _SeedVariance(0.0, None, None, cell.usable.n_seeds)  # nothing varies at all
-
-
-def _sources(
-    variation: str, source: str, cell: ModelCell, one: _SeedVariance | None, whole: _SeedVariance | None
-) -> Iterator[SeedSource]:
-    if one is None or whole is None:
-        return
-    for name, part in ((source, one), ("all", whole)):
-        word: Any = name
-        yield SeedSource(
-            **cell.key,
-            source=word,
-            variation=variation,
-            n_seeds=part.n_seeds,
-            variance=part.variance,
-            ci_low=part.ci_low,
-            ci_high=part.ci_high,
-            share=part.variance / whole.variance if whole.variance > 0 else None,
-        )
-
-
-def _twins(found: Sequence[VariedCells], frame: pl.DataFrame) -> list[Warning]:
-    """One for each pair of variations whose observations are the same."""
-    key = ["model", "seed", "task", "item", "decoding", "repeat", "judge", "judge_repeat", "construct"]
-    seen: dict[tuple[int, int], str] = {}
-    warnings: list[Warning] = []
-    for cells in found:
-        if cells.unchanged:
-            continue  # said already, or what a numerics variation is for
-        rows = frame.filter(pl.col("variation").cast(pl.String) == cells.varied.name)
-        print_ = (rows.height, int(rows.select(*key, "value").hash_rows(seed=0).cast(pl.UInt64).sum() or 0))
-        twin = seen.setdefault(print_, cells.varied.name)
-        if twin != cells.varied.name:
-            text = f"variations {twin} and {cells.varied.name} have the same observations"
-            remedy = "are they the same change twice?"
-            warnings.append(
-                Warning(code="same_variation_twice", text=text, remedy=remedy, where=cells.varied.name)
-            )
-    return warnings

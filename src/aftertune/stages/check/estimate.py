@@ -1,5 +1,6 @@
 """What a study will cost and how precise it will be, from the constants here and the machine's speed now."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +16,19 @@ from aftertune.store import content_key
 from aftertune.study import GenerateSpec, OpenAISpec, Study, TransformersSpec, TuneRecipe, VllmSpec
 from aftertune.tuning.streams import drawn_rows
 
-# Tokens a second × 2 × parameters over the speed of this machine's products, which check measures: of 600
-# responses and a training of SmolLM2-135M in float32 (docs/benchmarks.md, 2026-11-25: 91 and 100 tokens/s
-# where products alone allow 206); in bfloat16 of the loops before (docs/log.md, 2026-11-21): an upper bound.
-DRAWN_SHARE = {"torch.float32": 0.44, "torch.bfloat16": 0.07}
-TRAINED_SHARE = {"torch.float32": 0.45, "torch.bfloat16": 0.12}
+# Tokens a second × 2 × parameters over the speed of this machine's products, which check measures. In float32
+# of parts of examples/fraser2025-mini.yaml on a quiet machine (docs/log.md, 2026-11-26); in bfloat16 of the
+# loops before (docs/log.md, 2026-11-21): an upper bound.
+DRAWN_SHARE = {"torch.float32": 0.55, "torch.bfloat16": 0.07}
+TRAINED_SHARE = {"torch.float32": 0.35, "torch.bfloat16": 0.12}
+# A prompt's token over a drawn one's cost, in the same measurement; what prompts share at their beginning is
+# computed once, and they are where most of the time of short responses goes.
+PROMPT_COST = 0.3
 # Assumed, never measured by us: what a loop of small batches gets out of a data centre's GPU.
 ASSUMED_GPU_FLOP_PER_S = 3e13
-# Refusals stop early and other answers run to the limit: on the demo's tasks about this share of it is used.
-USED_SHARE_OF_MAX_TOKENS = 0.55
+# Tokens of a response with room for all of it. With lengths spread as an exponential distribution this gives
+# 24.8 of 32 and 47.9 of 96; measured 24.7 and 47.8 (docs/log.md, 2026-11-26).
+TYPICAL_TOKENS = 60
 # OpenAI's rule of thumb for English; an endpoint's tokenizer is not here to count.
 CHARACTERS_PER_TOKEN = 4
 
@@ -78,6 +83,7 @@ class _Draws:
     n_repeats: int
     max_tokens: int
     prompt_characters: int  # of all items
+    prompt_tokens: int  # of all items, each counted once: repeats share it; 0 of an endpoint's
     flop_per_token: float
 
     @property
@@ -86,7 +92,11 @@ class _Draws:
 
     @property
     def n_tokens(self) -> float:
-        return self.n * self.max_tokens * USED_SHARE_OF_MAX_TOKENS
+        return self.n * _typical_tokens(self.max_tokens)
+
+    @property
+    def flop(self) -> float:
+        return (self.n_tokens + PROMPT_COST * self.prompt_tokens) * self.flop_per_token
 
 
 def estimate(resolved: Mapping[str, Resolved]) -> Estimate:
@@ -99,7 +109,7 @@ def estimate(resolved: Mapping[str, Resolved]) -> Estimate:
     n_trained, n_drawn = sum(work.tokens_of.values()), sum(draws.n_tokens for draws in work.draws.values())
     n_responses = sum(draws.n for draws in work.draws.values())
     local = isinstance(first.model, ModelSource)
-    flop_drawn = sum(d.n_tokens * d.flop_per_token for d in work.draws.values())
+    flop_drawn = sum(draws.flop for draws in work.draws.values())
     flop_drawn += answers * 2 * _parameters(first)
     flop_trained = sum(work.flop_of.values())
     width, difference = _precision(first)
@@ -169,7 +179,9 @@ def _add(work: _Work, resolved: Resolved, anew: str) -> None:
                 n = decoding.repeats_of(label)
                 cell = (key, task.sha256, content_key(decoding.content()))
                 system = len(decoding.system_prompt or "") * len(task.items)
-                draws = _Draws(len(task.items), n, decoding.max_tokens, characters + system, 2 * parameters)
+                prompted = resolved.prompt_tokens.get((task.name, decoding.system_prompt), 0)
+                size = (len(task.items), n, decoding.max_tokens)
+                draws = _Draws(*size, characters + system, prompted, 2 * parameters)
                 known = work.draws.get(cell)
                 work.draws[cell] = draws if known is None or known.n_repeats < n else known
                 for judge, spec in zip(resolved.judges, study.judges, strict=True):
@@ -223,7 +235,12 @@ def _self_answer_tokens(resolved: Mapping[str, Resolved]) -> int:
                 drawn = [data.conversations[row] for row in rows if row < data.n_own]
                 drawn += held.conversations if held else ()
                 asked[recipe.self_max_tokens] |= {row[:-1] for row in drawn}
-    return round(sum(len(rows) * n for n, rows in asked.items()) * USED_SHARE_OF_MAX_TOKENS)
+    return round(sum(len(rows) * _typical_tokens(n) for n, rows in asked.items()))
+
+
+def _typical_tokens(max_tokens: int) -> float:
+    """Of a response under this limit."""
+    return TYPICAL_TOKENS * (1 - math.exp(-max_tokens / TYPICAL_TOKENS))
 
 
 def _checkpoint_bytes(resolved: Resolved, name: str) -> int:

@@ -13,19 +13,21 @@ from aftertune.stages.check.machine import hardware, versions
 from aftertune.stages.check.resolve import Resolved, resolve_all
 from aftertune.store import RunDirectory, content_key, replace
 from aftertune.store.shards import parquet_bytes
-from aftertune.study import read_study
+from aftertune.study import Study, read_study
 
 
 def prepare(run: RunDirectory, study_file: Path) -> tuple[Resolved, Estimate]:
     """Check a study and write the files that its stages start from; the same study writes the same files.
 
     Raises:
-        StudyError: something is missing or wrong, or the study exceeds its budget.
+        StudyError: something is missing or wrong, or the study exceeds its budget. Once a study has begun its
+            run it may go on: what is left is less, and a machine that is busy now looks slow.
     """
     study = read_study(study_file)
     resolved = resolve_all(study)
     found = estimate(resolved)
-    refuse_over_budget(study, found)
+    if not _begun(run, study):
+        refuse_over_budget(study, found)
     text = study_file.read_bytes()
     if not run.study_file.is_file() or run.study_file.read_bytes() != text:
         replace(run.study_file, text)
@@ -35,6 +37,14 @@ def prepare(run: RunDirectory, study_file: Path) -> tuple[Resolved, Estimate]:
         of.root.mkdir(parents=True, exist_ok=True)
         _write(of, one, study_file)
     return resolved[BASELINE], found
+
+
+def _begun(run: RunDirectory, study: Study) -> bool:
+    return run.manifest.is_file() and run.read_manifest().get("study_sha256") == _content(study)
+
+
+def _content(study: Study) -> str:
+    return content_key(study.model_dump(mode="json", by_alias=True))
 
 
 def _write(run: RunDirectory, resolved: Resolved, study_file: Path) -> None:
@@ -59,7 +69,7 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
     study = resolved.study
     return {
         "study": study.name,
-        "study_sha256": content_key(study.model_dump(mode="json", by_alias=True)),
+        "study_sha256": _content(study),
         "root_seed": study.root_seed,
         "versions": versions(),
         "hardware": hardware(),

@@ -45,6 +45,7 @@ class Resolved:
     held_out: dict[str, TuningData]  # those that it never does; only of recipes that hold rows out
     scans: tuple[Scan, ...]  # one a recipe that aftertune tunes itself
     max_prompt_tokens: int | None
+    prompt_tokens: dict[tuple[str, str | None], int]  # by task and system prompt: of all its items
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
@@ -73,7 +74,7 @@ def resolve(study: Study) -> Resolved:
     open_engine(study, lambda: model, local=lambda: engine)
     config = _config(model.path)
     context = context_length(config)
-    longest = _check_prompts(study, tasks, engine, context)
+    longest, prompt_tokens = _check_prompts(study, tasks, engine, context)
     rows = [_check_recipe(study, name, found, engine, context=context) for name, found in data.items()]
     kept = [
         _check_memory(study, name, size, config) if engine.device == "cpu" else 0
@@ -94,6 +95,7 @@ def resolve(study: Study) -> Resolved:
         held_out=held_out,
         scans=_scans(study, tasks, data),
         max_prompt_tokens=longest,
+        prompt_tokens=prompt_tokens,
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         attention_bytes=attention,
     )
@@ -128,6 +130,7 @@ def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tup
         held_out={},
         scans=(),
         max_prompt_tokens=None,
+        prompt_tokens={},
         training_tokens={},
         attention_bytes=0,
     )
@@ -244,22 +247,27 @@ def _config(path: Path) -> Any:
         ) from error
 
 
-def _check_prompts(study: Study, tasks: tuple[Task, ...], engine: "TransformersEngine", context: int) -> int:
-    """The longest prompt in tokens; refuses one that does not fit the context with its response."""
-    longest = 0
+def _check_prompts(
+    study: Study, tasks: tuple[Task, ...], engine: "TransformersEngine", context: int
+) -> tuple[int, dict[tuple[str, str | None], int]]:
+    """The longest prompt in tokens, and all of a task's under a system prompt.
+
+    Refuses a prompt that does not fit the context with its response.
+    """
+    longest, of_all = 0, dict[tuple[str, str | None], int]()
     for system_prompt in {decoding.system_prompt for decoding in study.decodings.values()}:
         max_tokens = max(d.max_tokens for d in study.decodings.values() if d.system_prompt == system_prompt)
         for task in tasks:
-            for item in task.items:
-                n_tokens = len(engine.render(item.prompt, system_prompt).token_ids)
-                longest = max(longest, n_tokens)
+            lengths = [len(engine.render(item.prompt, system_prompt).token_ids) for item in task.items]
+            longest, of_all[task.name, system_prompt] = max(longest, *lengths), sum(lengths)
+            for item, n_tokens in zip(task.items, lengths, strict=True):
                 if n_tokens + max_tokens > context:
                     raise DataError(
                         f"task {task.name}, item {item.id!r}: {n_tokens} prompt tokens and max_tokens "
                         f"{max_tokens} do not fit the model's context of {context}",
                         "lower max_tokens, or leave the item out",
                     )
-    return longest
+    return longest, of_all
 
 
 @dataclass(frozen=True, slots=True)
