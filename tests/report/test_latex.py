@@ -17,7 +17,8 @@ from aftertune.report.tables import Table
 PRINTED = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#",
     "$": r"\$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}", "/": r"\slash{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}",
+    "/": r"\slash{}",
 }  # fmt: skip
 EVIL = "a_b%c&d#e$f{g}h~i^j\\k"
 
@@ -28,9 +29,9 @@ def commands_of(text: str) -> list[str]:
 
 
 def printed(text: str) -> str:
-    """What LaTeX would print of escaped text, by the list above; `{}` prints nothing."""
+    """What LaTeX would print of escaped text, by the list above; bare braces print nothing."""
     names = {latex: char for char, latex in PRINTED.items()}
-    return "".join(names.get(part, part) for part in commands_of(text)).replace("{}", "")
+    return "".join(names.get(part, part) for part in commands_of(text) if part not in ("{", "}"))
 
 
 def braces(text: str) -> int:
