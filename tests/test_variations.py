@@ -10,6 +10,8 @@ import pytest
 
 import stage_runs
 from aftertune.errors import StoreError
+from aftertune.report import report
+from aftertune.stages.analyze import analyze_run
 from aftertune.store import RunDirectory
 
 VARIATIONS = [
@@ -64,6 +66,30 @@ def test_the_observations_hold_every_variation(out: Path):
         rows = table.filter(pl.col("variation") == name)
         assert rows.height * 2 == baseline.height * n_judges
     assert set(table.filter(pl.col("variation") == "one-judge")["judge"]) == {"refusal-rules"}
+
+
+def test_the_analysis_says_what_each_variation_did(out: Path):
+    found = analyze_run(RunDirectory(out))
+    (check,) = found.numerics_checks
+    n_requests = pl.read_parquet(out / "requests.parquet").height
+    assert (check.variation, check.n_compared, check.n_changed) == ("rows-3", n_requests, 0)
+    touched = {(e.variation, e.model, e.decoding) for e in found.variation_effects}
+    assert touched == {
+        *(("hotter", model, "sampled") for model in ("base", "chat")),
+        *(("longer", "chat", decoding) for decoding in ("greedy", "sampled")),
+    }
+    assert found.single_runs and found.movements
+    report(RunDirectory(out))
+    written = {path.name for path in (out / "report").iterdir()}
+    assert {
+        "index.html",
+        "checklist.md",
+        "methods.md",
+        "methods.tex",
+        "references.bib",
+        "tables.tex",
+    } <= written
+    assert any(path.name.startswith("moves-chat-") for path in (out / "report" / "figures").iterdir())
 
 
 def test_run_again_it_does_nothing_and_gives_the_same_bytes(out: Path, study: dict[str, Any]):
