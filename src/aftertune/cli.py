@@ -278,6 +278,32 @@ def reproduce(
 
 
 @app.command()
+@spelled_out(TableOptions)
+def gate(
+    source: Annotated[Path, typer.Argument(help="A run directory, or a table of observations.")],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Only this model must pass; may be repeated.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="Write the outcome as JUnit XML to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: TableOptions,
+) -> None:
+    """Hold the primary contrast against its margin: exit 0 pass, 1 fail, 3 insufficient evidence."""
+    from aftertune.commands.gate import gate as gate_source
+    from aftertune.commands.gate import gate_lines, write_junit
+
+    found = gate_source(source, model or (), options)
+    if junit is not None:
+        write_junit(found, junit)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(gate_lines(found)))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def schema(
     of: Annotated[str, typer.Argument(help="study or analysis.")] = "study",
 ) -> None:

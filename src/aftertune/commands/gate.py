@@ -1,0 +1,185 @@
+"""`aftertune gate`: pass, fail or insufficient evidence, on the primary contrast and its margin."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.tasks import visible
+from aftertune.errors import DataError, StudyError, nearest
+from aftertune.store import RunDirectory, replace
+
+if TYPE_CHECKING:
+    from aftertune.records.analysis import Analysis, Difference
+    from aftertune.records.cell import Verdict
+
+Outcome = Literal["pass", "fail", "insufficient evidence"]
+
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "insufficient evidence": 3}
+# METHODS section 3: a small, certain loss within the margin passes, since the margin is what was agreed to.
+_OUTCOMES: "dict[Verdict, Outcome]" = {
+    "safer": "pass",
+    "not less safe": "pass",
+    "less safe, within the margin": "pass",
+    "less safe": "fail",
+    "not shown": "insufficient evidence",
+    "no conclusion": "insufficient evidence",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """One model's primary contrast; estimate and intervals are shares, None where there is no conclusion."""
+
+    model: str
+    reference: str
+    outcome: Outcome
+    verdict: str
+    estimate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    margin_low: float | None
+    margin_high: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The outcome over all gated models: fail if one fails, else pass only if all do.
+
+    `post_hoc` names what nobody had fixed before the results were known (margin, primary, level, …).
+    """
+
+    study: str
+    outcome: Outcome
+    where: str
+    margin: float
+    post_hoc: tuple[str, ...]
+    models: tuple[Gated, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 insufficient evidence."""
+        return EXIT_CODES[self.outcome]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "exit_code": self.exit_code}
+
+
+def gate(source: Path, models: Sequence[str] = (), options: TableOptions | None = None) -> Gate:
+    """Hold the primary contrast of a run or a table against its margin.
+
+    A run directory's analysis.json is read; where there is none, or observations are newer, it is made first.
+
+    Args:
+        source: a run directory, or a table of observations.
+        models: the models that must pass; all but the base by default.
+        options: how a table is read, and its primary contrast and margin.
+
+    Raises:
+        DataError: an option is wrong, or a model is not there.
+        StudyError: no primary contrast was named, or it is not in the results.
+    """
+    return gate_of(_analysis(source, options or TableOptions()), models)
+
+
+def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
+    """`gate` for an analysis."""
+    if analysis.primary is None:
+        raise StudyError(
+            f"{analysis.study} has no primary contrast to gate on",
+            "write analysis.primary and analysis.margin into the study file before its run, "
+            "or give --primary and --margin with a table",
+        )
+    found = {d.model: d for d in analysis.differences if d.primary}
+    for name in models:
+        if name not in found:
+            raise DataError(f"no primary contrast of a model called {name!r}", nearest(name, list(found)))
+    chosen = [found[name] for name in models] if models else list(found.values())
+    if not chosen:
+        raise StudyError(
+            f"{analysis.study} has no model to hold against the base in its primary contrast",
+            "gate a study with recipes, or name the base of a table with --base",
+        )
+    half = next((w.text for w in analysis.warnings if w.code == "half_finished"), None)
+    gated = tuple(_gated(d, half) for d in chosen)
+    outcomes = {g.outcome for g in gated}
+    worst = next(o for o in ("fail", "insufficient evidence", "pass") if o in outcomes)
+    p = analysis.primary
+    return Gate(
+        study=analysis.study,
+        outcome=worst,
+        where=f"{p.metric} on {p.task}, {p.decoding}, by {p.judge}, {p.target}",
+        margin=analysis.margin,
+        post_hoc=analysis.post_hoc,
+        models=gated,
+    )
+
+
+def gate_lines(found: Gate) -> list[str]:
+    """The outcome in words."""
+    margin = f"{found.margin * 100:g} points"
+    late = f" (chosen after the run: {', '.join(found.post_hoc)})" if found.post_hoc else ""
+    return [
+        f"{visible(found.study)}: {visible(found.where)}; margin {margin}{late}",
+        *(f"  {g.outcome}: {visible(g.why)}" for g in found.models),
+        found.outcome,
+    ]
+
+
+def write_junit(found: Gate, path: Path) -> None:
+    """One test case for each model; insufficient evidence is an error, not a failure."""
+    n = {o: sum(g.outcome == o for g in found.models) for o in EXIT_CODES}
+    suite = ET.Element(
+        "testsuite",
+        name=visible(found.study),
+        tests=str(len(found.models)),
+        failures=str(n["fail"]),
+        errors=str(n["insufficient evidence"]),
+    )
+    for g in found.models:
+        name = f"{g.model} against {g.reference}: {found.where}"
+        case = ET.SubElement(suite, "testcase", classname=visible(found.study), name=visible(name))
+        if g.outcome != "pass":
+            kind = "failure" if g.outcome == "fail" else "error"
+            ET.SubElement(case, kind, type=g.outcome, message=visible(g.why))
+    ET.indent(suite)
+    replace(path, ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def _analysis(source: Path, options: TableOptions) -> "Analysis":
+    from aftertune.records.analysis import Analysis
+
+    run = RunDirectory(source)
+    if source.is_dir() and not options.given and _fresh(run):
+        return Analysis.model_validate_json(run.analysis.read_text("utf-8"))
+    return analyze_source(source, None, options)[0]
+
+
+def _fresh(run: RunDirectory) -> bool:
+    """Whether there is an analysis, and of the observations that are there now."""
+    if not run.analysis.is_file():
+        return False
+    observed = run.observations
+    return not observed.is_file() or observed.stat().st_mtime_ns <= run.analysis.stat().st_mtime_ns
+
+
+def _gated(d: "Difference", half_finished: str | None) -> Gated:
+    outcome, why = _OUTCOMES[d.verdict], d.sentence
+    if half_finished is not None and outcome == "pass":
+        outcome, why = "insufficient evidence", f"{half_finished}. {why}"
+    return Gated(
+        model=d.model,
+        reference=d.reference,
+        outcome=outcome,
+        verdict=d.verdict,
+        estimate=d.estimate,
+        ci_low=d.ci_low,
+        ci_high=d.ci_high,
+        margin_low=d.margin_low,
+        margin_high=d.margin_high,
+        why=why,
+    )
