@@ -17,6 +17,7 @@ from aftertune.commands.analyze import TableOptions, analyze_source
 from aftertune.commands.calibrate import LabelOptions
 from aftertune.commands.label import SampleOptions, draw_or_take
 from aftertune.commands.options import spelled_out
+from aftertune.commands.plan_options import PlanOptions
 from aftertune.errors import AftertuneError
 
 if TYPE_CHECKING:
@@ -301,6 +302,29 @@ def gate(
     print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(gate_lines(found)))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+@app.command()
+@spelled_out(PlanOptions)
+def plan(
+    pilot: Annotated[
+        Path | None, typer.Argument(help="An analysed run whose variances and times are taken.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write precision against cost as SVG to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: PlanOptions,
+) -> None:
+    """Seeds, items, repeats and hours for a precision or a difference, from a pilot or assumed variances."""
+    from aftertune.commands.plan import plan as plan_study
+    from aftertune.commands.plan import plan_lines, write_picture
+
+    found = plan_study(pilot, options)
+    if picture is not None:
+        write_picture(found, picture)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
 @app.command()

@@ -65,19 +65,20 @@ def dark_rules() -> str:
     )
 
 
-def to_svg(chart: Any, *, name: str, label: str) -> str:
+def to_svg(chart: Any, *, name: str, label: str, padding: dict[str, int] | None = None) -> str:
     """An SVG for the inside of a page: `label` says in words what it shows.
 
     Args:
         chart: an altair layer chart, its colours from `LIGHT`.
         name: makes the ids of this figure its own on a page with others; letters, digits and dashes.
         label: the alternative text.
+        padding: pixels around the plot (left, right, top, bottom), where axes need more than a panel's.
     """
     look = {
         "background": LIGHT["card"],
         # A fixed frame: no size then depends on the fonts of the machine that draws.
         "autosize": {"type": "none"},
-        "padding": {"left": 6, "right": 14, "top": 48, "bottom": 26},
+        "padding": {"left": 6, "right": 14, "top": 48, "bottom": 26} | (padding or {}),
         "config": {"font": FONT, "aria": False, "view": {"stroke": None}},
     }
     # Set on the dictionary, since each of altair's configure methods copies the whole chart. Not validated:
