@@ -122,6 +122,8 @@ def page(study: Study, pictures: dict[str, list[str]], again: dict[str, Any]) ->
         *_reproduced(again),
         "## The paper's findings",
         "",
+        _in_short(study),
+        "",
         "| finding | here |",
         "| --- | --- |",
         *(f"| {title} | **{verdict}** |" for title, (verdict, _, _) in answers),
@@ -136,6 +138,19 @@ def page(study: Study, pictures: dict[str, list[str]], again: dict[str, Any]) ->
         *_controls(study),
         *_limits(study),
     ]
+
+
+def _in_short(study: Study) -> str:
+    benign = study.against_base()
+    worse = [d.model for d in benign if d.verdict in LESS_SAFE]
+    runs = [s for s in study.all.single_runs if study.in_primary(s) and s.model in worse]
+    missed = [1 - s.share_less_safe for s in runs if s.reference == "base"]
+    if not missed:
+        return f"None of {len(benign)} benign recipes is shown to be less safe than the base."
+    return (
+        f"{len(worse)} of {len(benign)} benign recipes are less safe than the base. Of their single runs "
+        f"(one seed, one draw), {percent(min(missed))} to {percent(max(missed))} would not have shown it."
+    )
 
 
 def _finding(title: str, answer: Answer, pictures: dict[str, list[str]]) -> list[str]:
@@ -162,8 +177,6 @@ def _change(found: Difference | VariationEffect) -> str:
 
 def _setting(study: Study) -> list[str]:
     p, file = study.primary, study.file
-    seconds = study.manifest.get("stages_s", {})
-    spent = ", ".join(f"{stage} {s / 60:.1f}" for stage, s in seconds.items() if s >= 30)
     seeds = file["seeds"] if isinstance(file["seeds"], int) else len(file["seeds"])
     hardware = study.manifest["hardware"]
     tasks = ", ".join(f"{task['name']} ({task['n_items']} items)" for task in study.manifest["tasks"])
@@ -179,7 +192,7 @@ def _setting(study: Study) -> list[str]:
         f"intervals at {study.all.level:.0%} for these items and another training seed.",
         f"- **Machine**: {hardware['cores']} cores ({hardware['cpu_capability']}), engine "
         f"{study.manifest['engine'].get('name', 'transformers')}, numerics "
-        f"{study.manifest['engine'].get('numerics')}; minutes: {spent}.",
+        f"{study.manifest['engine'].get('numerics')}.",
     ]
     return ["## What was run", "", *lines, ""]
 
@@ -198,10 +211,12 @@ def _reproduced(again: dict[str, Any]) -> list[str]:
     """What running it all once more gave."""
     matched = again["matched"]
     made = json.loads((Path(again["out"]) / "manifest.json").read_text("utf-8"))
-    minutes = sum(made["stages_s"].values()) / 60
+    minutes = {stage: seconds / 60 for stage, seconds in made["stages_s"].items()}
+    spent = ", ".join(f"{stage} {m:.0f}" for stage, m in minutes.items() if m >= 0.5)
     first = f" The first difference: {matched['first']}." if matched["first"] else ""
     return [
-        f"The whole study was run a second time (`aftertune reproduce`, {minutes:.0f} minutes): "
+        f"The whole study was run a second time (`aftertune reproduce`; {sum(minutes.values()):.0f} "
+        f"minutes without interruption: {spent}): "
         f"{matched['n_same_checkpoints']} of {matched['n_checkpoints']} checkpoints have the same weights, "
         f"{matched['n_same_responses']:,} of {matched['n_responses']:,} responses and "
         f"{matched['n_same_judgments']:,} of {matched['n_judgments']:,} judgments are the same: "

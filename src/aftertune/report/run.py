@@ -1,5 +1,6 @@
 """The report of a run directory: reads its files and hands them to the page."""
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,8 @@ def report(run: RunDirectory) -> Path:
     # Without the timings, which differ from run to run: the same results give the same page.
     manifest = {name: entry for name, entry in run.read_manifest().items() if name != "stages_s"}
     study = run.read_json(run.study_json)
+    for folder in ("figures", "tables"):  # an earlier analysis may have had others
+        shutil.rmtree(run.report / folder, ignore_errors=True)
     return write_report(analysis, examples=_examples(run), manifest=manifest, out=run.report, study=study)
 
 
