@@ -117,6 +117,8 @@ def _generate(runs: list[RunDirectory], engines: "_Engines", progress: Progress)
 def _variation_runs(run: RunDirectory) -> list[RunDirectory]:
     """Those of one engine and model stand together, the study's own first: each is loaded once."""
     runs = [run.of_variation(v.name, draws_anew=v.draws_anew) for v in _study(run).variations]
+    if not runs:
+        return []
     own, keys = _engine_key(run), {one.root: _engine_key(one) for one in runs}
     first_of = {key: place for place, key in reversed(list(enumerate(keys.values())))}
     return sorted(runs, key=lambda one: (keys[one.root] != own, first_of[keys[one.root]]))

@@ -7,7 +7,7 @@ from contextlib import suppress
 import polars as pl
 import pytest
 
-from aftertune.engines import draw, transformers
+from aftertune.engines import draw, local, transformers
 from aftertune.errors import StoreError
 from aftertune.store import RunDirectory
 from stage_runs import recipe, rows, run, study_of, texts
@@ -51,7 +51,7 @@ def no_model(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(transformers, "load_model", refuse)
+    monkeypatch.setattr(local, "load_model", refuse)
 
 
 def requests_of(out):

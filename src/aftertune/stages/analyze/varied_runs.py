@@ -12,6 +12,8 @@ _DRAW = ["checkpoint", "task", "item", "decoding", "repeat"]
 
 def varied_of(run: RunDirectory, study: Study) -> tuple[Varied, ...]:
     """The study's variations that its run has observations of, in the study's order."""
+    if not study.variations:
+        return ()  # and the table need not say which
     observed = set(pl.read_parquet(run.observations, columns=["variation"])["variation"].unique())
     variants = variants_of(study)
     return tuple(
