@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Outcome = Literal["pass", "fail", "insufficient evidence"]
 
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "insufficient evidence": 3}
-_WORST_FIRST: tuple[Outcome, ...] = ("fail", "insufficient evidence", "pass")
 # METHODS section 3: a small, certain loss within the margin passes, since the margin is what was agreed to.
 _OUTCOMES: "dict[Verdict, Outcome]" = {
     "safer": "pass",
@@ -108,11 +107,10 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
     half = next((w.text for w in analysis.warnings if w.code == "half_finished"), None)
     gated = tuple(_gated(d, half) for d in chosen)
     outcomes = {g.outcome for g in gated}
-    worst = next(outcome for outcome in _WORST_FIRST if outcome in outcomes)
     p = analysis.primary
     return Gate(
         study=analysis.study,
-        outcome=worst,
+        outcome="fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "insufficient evidence",
         where=f"{p.metric} on {p.task}, {p.decoding}, by {p.judge}, {p.target}",
         margin=analysis.margin,
         post_hoc=analysis.post_hoc,
