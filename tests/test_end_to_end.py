@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -99,21 +98,19 @@ def test_the_manifest_says_what_made_the_run(finished: tuple[Path, str]):
     assert {"tune", "generate", "judge", "observe", "analyze"} <= manifest["stages_s"].keys()
 
 
-def test_a_finished_study_runs_again_in_seconds_with_the_same_bytes(finished: tuple[Path, str]):
+def test_a_finished_study_runs_again_with_the_same_bytes_and_trains_nothing(finished: tuple[Path, str]):
     run, _ = finished
     before = {
         name: (run / name).read_bytes()
         for name in ("observations.parquet", "analysis.json", "report/index.html")
     }
     shards = sorted(run.rglob("*.parquet"))
-    started = time.monotonic()
+    weights = {file: file.stat().st_mtime_ns for file in run.rglob("*.safetensors")}
     again = aftertune("run", "small.yaml", cwd=run.parents[1])
-    elapsed_s = time.monotonic() - started
     assert again.returncode == 0, again.stderr
     assert sorted(run.rglob("*.parquet")) == shards
     assert {name: (run / name).read_bytes() for name in before} == before
-    # The promise is 10 s on a quiet machine; twice that tells a repeated stage from a busy core.
-    assert elapsed_s < 20
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*.safetensors")} == weights != {}
 
 
 def test_checkpoints_are_loadable_with_peft_alone(finished: tuple[Path, str]):
