@@ -254,11 +254,11 @@ def _pilot(directory: Path, o: PlanOptions) -> _Pilot:
     mixed = by_facet.get("residual") if "repeat" not in by_facet else None
     seed_item = mixed or by_facet.get("seed×item")
     variances = AssumedVariances(
-        seed=_variance(by_facet.get("seed")),
+        seed=_variance(by_facet["seed"]),
         seed_item=_variance(seed_item),
         repeat=_variance(by_facet.get("repeat")),
     )
-    upper = by_facet["seed"].ci_high if "seed" in by_facet else None
+    upper = by_facet["seed"].ci_high
     cell = parts[0]
     rate = next(r for r in analysis.rates if _cell(r) == _cell(cell))
     where = f"{directory}: {cell.model}, {cell.task}, {cell.decoding}, {rate.n_seeds} seeds"
@@ -295,15 +295,13 @@ def _variance(component: "Component | None") -> float:
 def _measured(run: RunDirectory) -> Costs | None:
     """Seconds of a training and of a response, from the manifest's stages; None where there are none."""
     stages = run.read_manifest().get("stages_s", {})
-    trained = set[str | None]()
-    n_responses = 0
+    trained, files = set[str | None](), set[Path]()  # variations share them
     for part in parts_of(run).values():
+        files |= set(part.responses.glob("*.parquet"))
         if part.checkpoint_list.is_file():
             found = [Checkpoint.from_json(entry) for entry in run.read_json(part.checkpoint_list)]
             trained |= {c.sha256 for c in found if c.seed is not None}
-    for folder in {part.responses for part in parts_of(run).values()}:
-        if files := sorted(folder.glob("*.parquet")):
-            n_responses += pl.scan_parquet(files).select(pl.len()).collect().item()
+    n_responses = pl.scan_parquet(sorted(files)).select(pl.len()).collect().item() if files else 0
     if not (n_responses and stages.get("generate")):
         return None
     seconds = stages["generate"] + stages.get("judge", 0.0)

@@ -96,7 +96,9 @@ def analysis_of(
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
     for group in cells_of(frame, also=also):
         found.add(group, settings)
-    variations = [varied_cells(observations.frame, found.contrasted, v, settings, also) for v in varied]
+    variations = [
+        varied_cells(observations.frame, frame, found.contrasted, v, settings, also) for v in varied
+    ]
     effects = effects_of(variations, settings)
     if spec.primary is not None:
         _check_primary(found, settings)

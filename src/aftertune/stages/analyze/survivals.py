@@ -22,7 +22,7 @@ def survivals_of(found: Sequence[VariedCells], settings: Settings) -> list[Survi
     for cells in found:
         if cells.unchanged:
             continue
-        for group, other in cells.pairs:
+        for group, other in cells.touched_pairs:
             before = _conclusions(group, settings, target)
             after = _conclusions(other, cells.settings, target)
             survivals += [
@@ -39,7 +39,7 @@ def rankings_of(found: Sequence[VariedCells], settings: Settings) -> list[Rankin
     for cells in found:
         if cells.unchanged:
             continue
-        for group, other in cells.pairs:
+        for group, other in cells.touched_pairs:
             rates = [mean_rates(each, settings) for each in (group, other)]
             names = [name for name in rates[0] if name in rates[1]]
             if len(names) < 2 or not any(cells.touches(other.cells[name]) for name in names):

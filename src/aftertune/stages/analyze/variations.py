@@ -7,21 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from aftertune.records import BASELINE
-from aftertune.records.cell import Verdict
-from aftertune.records.variations import (
-    NumericsCheck,
-    VariationClass,
-    VariationEffect,
-)
+from aftertune.records.variations import NumericsCheck, VariationClass, VariationEffect
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
 from aftertune.stages.analyze.pairs import p_value_of
 from aftertune.stages.analyze.rates import FACETS, covered
 from aftertune.stats import Contrast, Draws, equivalence, holm, paired_effect, repeat_noise
-
-_LESS_SAFE: tuple[Verdict, ...] = ("less safe", "less safe, within the margin")
-_SHOWN: tuple[Verdict, ...] = (*_LESS_SAFE, "safer")
-
 
 _CELL = ["model", "task", "decoding", "judge"]
 _OBSERVATION = [*_CELL, "checkpoint", "item", "repeat", "judge_repeat", "construct"]
@@ -63,6 +53,11 @@ class VariedCells:
         return (cell.model, cell.task, cell.decoding, cell.judge) not in self.untouched
 
     @property
+    def touched_pairs(self) -> list[tuple[MetricCells, MetricCells]]:
+        """The pairs with anything in which the two differ."""
+        return [(a, b) for a, b in self.pairs if any(map(self.touches, b.cells.values()))]
+
+    @property
     def unchanged(self) -> bool:
         """Whether no value of any cell differs."""
         return all(
@@ -74,6 +69,7 @@ class VariedCells:
 
 def varied_cells(
     frame: pl.DataFrame,
+    baseline_rows: pl.DataFrame,
     baseline: Sequence[MetricCells],
     varied: Varied,
     settings: Settings,
@@ -83,6 +79,7 @@ def varied_cells(
 
     Args:
         frame: all rows of the table.
+        baseline_rows: the baseline's.
         baseline: the baseline's contrasted cells.
         varied: the variation.
         settings: the baseline's.
@@ -97,7 +94,7 @@ def varied_cells(
         and (matched := _matched(group, other)) is not None
     ]
     own = replace(settings, deterministic=varied.deterministic)
-    return VariedCells(varied, own, tuple(pairs), _untouched(frame, rows))
+    return VariedCells(varied, own, tuple(pairs), _untouched(baseline_rows, rows))
 
 
 def effects_of(found: Sequence[VariedCells], settings: Settings) -> list[VariationEffect]:
@@ -130,15 +127,12 @@ def numerics_of(found: Sequence[VariedCells]) -> list[NumericsCheck]:
     ]
 
 
-def _untouched(frame: pl.DataFrame, rows: pl.DataFrame) -> frozenset[tuple[str, ...]]:
+def _untouched(baseline: pl.DataFrame, rows: pl.DataFrame) -> frozenset[tuple[str, ...]]:
     """The cells whose rows are all the baseline's: the same response by its key, and the same judgment."""
     here = rows.select(*_OBSERVATION, "response_key", "value", "status")
     shared = rows.select("model", "checkpoint").unique()
-    there = (
-        frame.filter(pl.col("variation").cast(pl.String).is_in(["", BASELINE]))
-        .join(shared, on=["model", "checkpoint"], how="semi", nulls_equal=True)
-        .select(here.columns)
-    )
+    there = baseline.join(shared, on=["model", "checkpoint"], how="semi", nulls_equal=True)
+    there = there.select(here.columns)
     both = here.join(there, on=_OBSERVATION, how="full", suffix="_baseline", nulls_equal=True, coalesce=True)
     same = pl.col("response_key") == pl.col("response_key_baseline")  # null where it is not known
     for name in ("value", "status"):

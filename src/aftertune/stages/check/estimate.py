@@ -179,9 +179,14 @@ def _add(work: _Work, resolved: Resolved, anew: str) -> None:
                 n = decoding.repeats_of(label)
                 cell = (key, task.sha256, content_key(decoding.content()))
                 system = len(decoding.system_prompt or "") * len(task.items)
-                prompted = resolved.prompt_tokens.get((task.name, decoding.system_prompt), 0)
-                size = (len(task.items), n, decoding.max_tokens)
-                draws = _Draws(*size, characters + system, prompted, 2 * parameters)
+                draws = _Draws(
+                    n_items=len(task.items),
+                    n_repeats=n,
+                    max_tokens=decoding.max_tokens,
+                    prompt_characters=characters + system,
+                    prompt_tokens=resolved.prompt_tokens.get((task.name, decoding.system_prompt), 0),
+                    flop_per_token=2 * parameters,
+                )
                 known = work.draws.get(cell)
                 work.draws[cell] = draws if known is None or known.n_repeats < n else known
                 for judge, spec in zip(resolved.judges, study.judges, strict=True):
