@@ -1,7 +1,7 @@
-"""How fast the training is: a plain peft loop beside aftertune's, and on a GPU seeds alone beside together.
+"""How fast the training is: a plain peft loop beside aftertune's, and on a GPU seeds together too.
 
     python scripts/bench_tuning.py                  # CPU: a peft loop and ours, the same rows
-    python scripts/bench_tuning.py --device cuda    # one seed after another beside all in one pass
+    python scripts/bench_tuning.py --device cuda    # and all seeds in one pass; random weights
 
 Orders of the rows differ, so losses are not to be compared step by step (tests/tuning does that).
 Each contender runs in a process of its own, which says its peak memory; runs of the contenders alternate, so
@@ -135,7 +135,7 @@ CONTENDERS: dict[str, Contender] = {"peft": peft_loop, "alone": alone, "together
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """One timed run of one contender: a short one to warm up, then all rows with all seeds."""
-    source = resolve_model("smollm2-guarded")
+    source = resolve_model(args.model)
     examples = list(encode_all(load_conversations(DATA), load_tokenizer(source.path), max_length=1024))
     examples = examples[: args.rows]
     dtype = training_dtype(args.device) if args.dtype == "auto" else getattr(torch, args.dtype)
@@ -195,7 +195,7 @@ def _model(args: argparse.Namespace, dtype: torch.dtype, path: Any) -> Any:
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Alternating runs of two contenders, and the ratio of their medians."""
-    names = ("alone", "together") if args.device == "cuda" else ("peft", "alone")
+    names = ("peft", "alone", "together") if args.device == "cuda" else ("peft", "alone")
     shapes = list(SHAPES) if args.device == "cuda" else ["weights"]
     results: list[dict[str, Any]] = []
     for shape in shapes:
@@ -203,7 +203,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(args.repeats):
             for name in names:
                 command = [sys.executable, __file__, "--run", name, "--shape", shape]
-                for option in ("device", "dtype", "seeds", "rows"):
+                for option in ("device", "dtype", "seeds", "rows", "model"):
                     command += [f"--{option}", str(getattr(args, option))]
                 done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
                 runs[name].append(json.loads(done.stdout))
@@ -229,8 +229,8 @@ def _summary(shape: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any
             f"{line['peak_bytes'] / 2**20:7.0f} MiB",
             file=sys.stderr,
         )
-    first, second = rows.values()
-    ratios = {key: second[key] / first[key] for key in ("tokens_per_s", "tokens_per_processor_s")}
+    first, *_, last = rows.values()
+    ratios = {key: last[key] / first[key] for key in ("tokens_per_s", "tokens_per_processor_s")}
     print(
         f"{'':14} ratio {ratios['tokens_per_s']:.2f} (processor {ratios['tokens_per_processor_s']:.2f})",
         file=sys.stderr,
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=201, help="rows of the data, 201 being all")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", default="smollm2-guarded", help="its tokenizer, on a CPU its weights too")
     parser.add_argument("--run", choices=tuple(CONTENDERS), help=argparse.SUPPRESS)
     parser.add_argument("--shape", default="weights", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -17,7 +17,7 @@ from bench.measure import ROOT, machine
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(sections.SECTIONS), help="sections, with commas between")
+    parser.add_argument("--only", default="decoding,tuning,growth,demo", help="sections, with commas between")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the page goes into the work folder")
     parser.add_argument("--work", type=Path, default=Path("/tmp/aftertune-bench"))

@@ -3,6 +3,7 @@
 import argparse
 import json
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("jobs", type=Path)
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     return parser
 
 
@@ -31,4 +33,6 @@ def say(*, start_up_s: float, generation_s: float, responses: int, tokens: int) 
         "tokens_per_s": round(tokens / generation_s, 2),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        result["peak_gpu_bytes"] = sys.modules["torch"].cuda.max_memory_allocated()
     print(json.dumps(result))

@@ -23,7 +23,7 @@ def main() -> None:
     tokens = 0
     for path, together in groupby(jobs, key=lambda job: job["checkpoint"]):
         start = time.monotonic()
-        model, end_tokens, pad = load(asked.model, path, asked.dtype)
+        model, end_tokens, pad = load(asked.model, path, asked.dtype, asked.device)
         loaded = time.monotonic()
         mine = sorted(together, key=lambda job: len(job["prompt_token_ids"]))
         for first in range(0, len(mine), asked.batch):
@@ -34,7 +34,7 @@ def main() -> None:
     say(start_up_s=start_up_s, generation_s=generation_s, responses=len(jobs), tokens=tokens)
 
 
-def load(path: Any, adapter: str | None, dtype: str) -> tuple[Any, set[int], int]:
+def load(path: Any, adapter: str | None, dtype: str, device: str) -> tuple[Any, set[int], int]:
     """The model, its end tokens and the token to pad with."""
     import torch
     from peft import PeftModel
@@ -45,7 +45,7 @@ def load(path: Any, adapter: str | None, dtype: str) -> tuple[Any, set[int], int
     end_tokens = {end} if isinstance(end, int) else set(end)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter)
-    return model.eval(), end_tokens, min(end_tokens)
+    return model.to(device).eval(), end_tokens, min(end_tokens)
 
 
 def draw(
@@ -61,8 +61,8 @@ def draw(
     torch.manual_seed(jobs[0]["seed"])
     with torch.inference_mode():
         out = model.generate(
-            input_ids=torch.tensor(rows),
-            attention_mask=torch.tensor(mask),
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
             do_sample=True,
             temperature=temperature,
             top_k=0,  # the whole distribution, as the others draw from

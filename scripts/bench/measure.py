@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -71,12 +72,15 @@ def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = said.get("flags", "").split()
+    shown = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    gpus = subprocess.check_output(shown, text=True).split("\n") if shutil.which("nvidia-smi") else []
     names = ("torch", "transformers", "peft")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "processor": f"{said.get('model name')} (family {said.get('cpu family')}, model {said.get('model')})",
         "cores": len(os.sched_getaffinity(0)),
+        "gpus": [name for name in gpus if name],
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "features": [flag for flag in FLAGS if flag in flags],
         "versions": {

@@ -1,4 +1,4 @@
-"""aftertune's transformers engine: all requests of all checkpoints at once, numerics exact.
+"""aftertune's transformers engine: all requests of all checkpoints at once; exact on a CPU, fast on a GPU.
 
 python -m bench.ours MODEL JOBS.json        # jobs also with the user's "prompt"
 """
@@ -9,7 +9,9 @@ from bench.contender import options, read_jobs, say
 
 
 def main() -> None:
-    asked = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--batch-rows", type=int, default=128)
+    asked = parser.parse_args()
     jobs = read_jobs(asked.jobs)
     start = time.monotonic()
     from aftertune.engines.base import make_request
@@ -19,7 +21,8 @@ def main() -> None:
     from aftertune.study import Decoding, TransformersSpec
 
     source = resolve_model(str(asked.model))
-    engine = TransformersEngine(source, TransformersSpec(device="cpu"), numerics="exact")
+    spec = TransformersSpec(device=asked.device, batch_rows=asked.batch_rows)
+    engine = TransformersEngine(source, spec, numerics="exact" if asked.device == "cpu" else "fast")
     engine.clean_base()  # loads the model
     loaded = time.monotonic()
 

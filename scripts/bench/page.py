@@ -6,6 +6,7 @@ from typing import Any
 
 GB = 1e9
 LEAST_TIMES_GENERATE, LEAST_TIMES_VLLM, MOST_GB = 5.0, 2.0, 4.0  # the goals of decoding
+LEAST_TIMES_ALONE = 3.0  # five seeds together, against one after another on a GPU
 DEMO_MOST_S = 300.0
 LINEAR = 1.1  # cost may grow so much faster than the work and count as linear
 AXES = {"items": "items", "checkpoints": "checkpoints", "max_tokens": "tokens at most"}
@@ -30,6 +31,13 @@ are drawn, so the contenders' numbers of tokens differ a little; end tokens coun
 - transformers generate: a checkpoint after another, loaded with peft and not merged, prompts sorted by length
   and padded left, sdpa attention, {dtype} (what is fast here), at the best of its batches, found below.
 - vLLM: its CPU build, {dtype}, all requests at once, adapters by request."""
+GPU_INTRO = """Random weights in bfloat16, {checkpoints} checkpoints (the base and adapters of rank 8) ×
+{items} prompts, at most {max_tokens} tokens, temperature {temperature}; one token of forty is an end token, so
+that responses end as soon as real ones. Numerics are fast on a GPU: exact is promised on CPUs alone. Seconds are
+of one run, without start-up."""
+GPU_TUNING_INTRO = """By scripts/bench_tuning.py: five seeds of one recipe (rank 8, batches of 8, the packaged
+chat rows), in a plain peft loop, in ours one seed after another (alone), and in one pass over the shared base
+(together)."""
 DRAWING = ["responses", "start-up s", "drawing s", "tokens", "tokens/s", "peak GB", "runs", "others"]
 
 
@@ -252,19 +260,65 @@ def _tuning(_: dict[str, Any], runs: Runs) -> list[str]:
     return [*parts, _table(head, rows)]
 
 
+def _gpu(settings: dict[str, Any], runs: Runs) -> list[str]:
+    drawing = [run for run in runs if run["contender"] != "tuning"]
+    rows = []
+    for shape in dict.fromkeys(run["shape"] for run in drawing):
+        mine = [run for run in drawing if run["shape"] == shape]
+        best = {
+            name: max(_good([r for r in mine if r["contender"] == name]), key=_speed, default=None)
+            for name in ("generate", "aftertune")
+        }
+        for run in mine:
+            cells = _drawing_cells([run])
+            gpu = f"{run['peak_gpu_bytes'] / GB:.2f}" if "peak_gpu_bytes" in run else ""
+            rows.append([shape, f"{run['contender']}, {run.get('batch', '')} rows", *cells[1:5], gpu])
+        if best["generate"] and best["aftertune"]:
+            ratio = best["generate"]["generation_s"] / best["aftertune"]["generation_s"]
+            rows.append([shape, "best against best", "", f"{ratio:.2f}×"])
+    head = ["", "", "start-up s", "drawing s", "tokens", "tokens/s", "peak GB on the GPU"]
+    tuned = _gpu_tuning([run for run in runs if run["contender"] == "tuning"])
+    return [GPU_INTRO.format(**settings), _table(head, rows), *tuned]
+
+
+def _gpu_tuning(runs: Runs) -> list[str]:
+    if not _good(runs):
+        return [f"Tuning: {_failure(runs)}."]
+    rows = []
+    for result in _good(runs)[0]["results"]:
+        alone = result["medians"]["alone"]["tokens_per_s"]
+        for name, found in result["medians"].items():
+            ratio = found["tokens_per_s"] / alone
+            cells = [
+                f"{found['elapsed_s']:.1f}",
+                f"{found['tokens_per_s']:,.0f}",
+                f"{found['peak_bytes'] / GB:.2f}",
+            ]
+            verdict = "" if name != "together" else _kept(ratio >= LEAST_TIMES_ALONE)
+            rows.append([result["shape"], name, *cells, f"{ratio:.2f}×", verdict])
+    head = ["", "", "seconds", "tokens/s", "peak GB on the GPU", "against alone", "together: at least 3×"]
+    return [GPU_TUNING_INTRO, _table(head, rows)]
+
+
+def _speed(run: dict[str, Any]) -> float:
+    return run["tokens_per_s"]
+
+
 WRITERS: dict[str, tuple[str, Callable[[dict[str, Any], Runs], list[str]]]] = {
     "decoding": ("Drawing responses", _decoding),
     "tuning": ("Tuning", _tuning),
     "growth": ("How cost grows", _growth),
     "demo": ("The demo", _demo),
+    "gpu": ("On a GPU", _gpu),
 }
 
 
 def _machine(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     features = ", ".join(found["features"]) or "none of AVX2, AVX-512, AMX"
+    gpus = "".join(f"{name}; " for name in found.get("gpus", []))
     return (
-        f"{found['date']}, commit {found['commit']}; {found['cores']} cores of {found['processor']}, "
+        f"{found['date']}, commit {found['commit']}; {gpus}{found['cores']} cores of {found['processor']}, "
         f"{features}; {found['memory_bytes'] / GB:.0f} GB; {versions}."
     )
 

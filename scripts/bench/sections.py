@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench import random_models
 from bench.measure import ROOT, measured
 
 BATCHES = (8, 32, 128)
@@ -30,6 +31,10 @@ class Bench:
         self.n_checkpoints, self.n_items, self.max_tokens = (2, 8, 12) if quick else (6, 100, 96)
 
     @cached_property
+    def device(self) -> str:
+        return "cuda" if shutil.which("nvidia-smi") else "cpu"
+
+    @cached_property
     def material(self) -> dict[str, Any]:
         made = self.python("-m", "bench.material", str(self.work), prints=False)
         if "failed" in made:
@@ -42,7 +47,9 @@ class Bench:
 
     def jobs(self, checkpoints: list[str | None], n_items: int) -> Path:
         """A file of every checkpoint with the first items, in this order."""
-        prompts = self.material["prompts"][:n_items]
+        return self.jobs_of(self.material["prompts"][:n_items], checkpoints)
+
+    def jobs_of(self, prompts: list[dict[str, Any]], checkpoints: list[str | None]) -> Path:
         jobs = [
             {"checkpoint": path, "prompt": p["prompt"], "prompt_token_ids": p["token_ids"], "seed": number}
             for path in checkpoints
@@ -132,21 +139,53 @@ def demo(bench: Bench) -> Iterator[tuple[Settings, Run]]:
 
 
 def tuning(bench: Bench) -> Iterator[tuple[Settings, Run]]:
-    script = ROOT / "scripts/bench_tuning.py"
-    if not script.is_file():
-        yield {}, {"failed": f"not run: there is no {script.relative_to(ROOT)}"}
-        return
     sizes = (
         ("--rows", "16", "--seeds", "1", "--repeats", "1")
         if bench.quick
         else ("--repeats", str(bench.repeats))
     )
-    run = bench.python(str(script), *sizes)
+    yield {}, without_losses(bench.python(TUNING, *sizes))
+
+
+def gpu(bench: Bench) -> Iterator[tuple[Settings, Run]]:
+    """Drawing and tuning with random weights; `bench.random_models prompts` has made the prompts.
+
+    Without a GPU it tries itself on the CPU, for which `--quick` is meant.
+    """
+    prompts = json.loads((bench.work / "prompts.json").read_text(encoding="utf-8"))[: bench.n_items]
+    settings = {"checkpoints": bench.n_checkpoints, "items": len(prompts), "max_tokens": bench.max_tokens}
+    settings |= {"temperature": TEMPERATURE}
+    for shape in random_models.SHAPES[: 1 if bench.quick else None]:
+        made = bench.python("-m", "bench.random_models", "make", str(bench.work), shape, prints=False)
+        if "failed" in made:
+            yield settings, {"shape": shape, "contender": "none", **made}
+            continue
+        adapters = [f"{bench.work}/{shape}-adapter-{n}" for n in range(1, bench.n_checkpoints)]
+        jobs = str(bench.jobs_of(prompts, [None, *adapters]))
+        limits = ("--temperature", str(TEMPERATURE), "--max-tokens", str(bench.max_tokens))
+        call = (str(bench.work / shape), jobs, *limits, "--device", bench.device)
+        for batch in (32, 128):
+            options = ("--batch", str(batch), "--dtype", "bfloat16")
+            drawn = bench.python("-m", "bench.generate", *call, *options)
+            yield settings, {"shape": shape, "contender": "generate", "batch": batch, **drawn}
+        for batch in (128, 512):
+            drawn = bench.python("-m", "bench.ours", *call, "--batch-rows", str(batch))
+            yield settings, {"shape": shape, "contender": "aftertune", "batch": batch, **drawn}
+    sizes = ("--rows", "16", "--seeds", "2") if bench.quick else ()
+    options = ("--device", bench.device, "--model", str(bench.work / "tokenizer"), "--repeats", "1", *sizes)
+    if bench.device == "cuda":
+        yield settings, {"contender": "tuning", **without_losses(bench.python(TUNING, *options))}
+
+
+TUNING = str(ROOT / "scripts/bench_tuning.py")
+
+
+def without_losses(run: Run) -> Run:
     for result in run.get("results", []):
         for runs in result["runs"].values():
             for each in runs:
                 each.pop("losses", None)
-    yield {}, run
+    return run
 
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[tuple[Settings, Run]]]] = {
@@ -154,4 +193,5 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[tuple[Settings, Run]]]] = {
     "tuning": tuning,
     "growth": growth,
     "demo": demo,
+    "gpu": gpu,
 }
