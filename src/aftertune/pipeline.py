@@ -8,9 +8,9 @@ from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.base import Engine
 from aftertune.engines.loading import ModelSource
+from aftertune.executors import Executor, PooledEngine, PooledTrainers, Setup, WarmEngines
 from aftertune.records import Progress
 from aftertune.report import report
 from aftertune.stages.analyze import analyze_run
@@ -19,8 +19,9 @@ from aftertune.stages.generate import drop_checkpoints, generate
 from aftertune.stages.judge import judge
 from aftertune.stages.observe import observe
 from aftertune.stages.tune import take_checkpoints, tune
-from aftertune.store import RunDirectory, content_key
-from aftertune.study import Study, TransformersSpec, same_checkpoints
+from aftertune.store import RunDirectory
+from aftertune.study import Study, same_checkpoints
+from aftertune.tuning.training import OwnTrainers, Trainers
 
 if TYPE_CHECKING:
     from aftertune.engines.transformers import TransformersEngine
@@ -66,6 +67,7 @@ def run_stages(
     partial: bool = False,
     progress: Progress = no_progress,
     told: Told = told_nobody,
+    executor: Executor | None = None,
 ) -> Path:
     """Run some of the stages, in the order of the pipeline.
 
@@ -76,12 +78,13 @@ def run_stages(
         partial: observe a half-finished study as far as it is balanced.
         progress: told (stage, done, total).
         told: the study and its cost, before anything is done; where there is a study file.
+        executor: has trainings and draws done by other processes; None does all in this one.
     """
     run = RunDirectory(out)
     with run.locked():
         if study_file is not None:
             told(*prepare(run, study_file))
-        engines = _Engines()
+        engines = _Engines(executor)
         runs = [run, *_variation_runs(run)]
         work: dict[str, Callable[[], object]] = {
             "tune": lambda: _tune(runs, engines, progress),
@@ -104,7 +107,12 @@ def _tune(runs: list[RunDirectory], engines: "_Engines", progress: Progress) -> 
         if run.main is not None and same_checkpoints(first, _study(run)):
             take_checkpoints(run)
         else:
-            tune(run, open_engine=partial_of(engines.local, run), progress=_of(run, progress))
+            tune(
+                run,
+                open_engine=partial_of(engines.local, run),
+                pooled=partial_of(engines.trainers, run),
+                progress=_of(run, progress),
+            )
 
 
 def _generate(runs: list[RunDirectory], engines: "_Engines", progress: Progress) -> None:
@@ -119,46 +127,33 @@ def _variation_runs(run: RunDirectory) -> list[RunDirectory]:
     runs = [run.of_variation(v.name, draws_anew=v.draws_anew) for v in _study(run).variations]
     if not runs:
         return []
-    own, keys = _engine_key(run), {one.root: _engine_key(one) for one in runs}
+    own, keys = _setup(run).key, {one.root: _setup(one).key for one in runs}
     first_of = {key: place for place, key in reversed(list(enumerate(keys.values())))}
     return sorted(runs, key=lambda one: (keys[one.root] != own, first_of[keys[one.root]]))
 
 
-def _engine_key(run: RunDirectory) -> str:
-    study = _study(run)
-    model = run.read_manifest()["model"]
-    return content_key([study.engine.model_dump(mode="json"), study.numerics, model["sha256"]])
-
-
 class _Engines:
-    """The engines of the last run that asked; one with the same engine and model gets the same."""
+    """What tunes and draws: this process's engines, and other processes where there is an executor."""
 
-    def __init__(self) -> None:
-        self._key = ""
-        self._local: TransformersEngine | None = None
-        self._drawing: Engine | None = None
+    def __init__(self, executor: Executor | None) -> None:
+        self._engines = WarmEngines()
+        self._executor = executor
 
     def local(self, run: RunDirectory) -> "TransformersEngine":
         """The engine that tunes."""
-        self._turn_to(run)
-        if self._local is None:
-            self._local = open_local_engine(_study(run), _source(run))
-        return self._local
+        return self._engines.local(_setup(run))
 
     def drawing(self, run: RunDirectory) -> Engine:
-        """The engine that draws, the same one where the study draws locally: its model is loaded once."""
-        self._turn_to(run)
-        if self._drawing is None:
-            study = _study(run)
-            self._drawing = open_engine(study, lambda: _source(run), local=lambda: self.local(run))
-            if not isinstance(study.engine, TransformersSpec):
-                self._local = None  # it lets go of the memory that the other one needs
-        return self._drawing
+        """The engine that draws. An endpoint is asked from here: it has workers of its own."""
+        setup = _setup(run)
+        engine = self._engines.drawing(setup)
+        if self._executor is None or setup.source is None:
+            return engine
+        return PooledEngine(engine, self._executor, setup)
 
-    def _turn_to(self, run: RunDirectory) -> None:
-        key = _engine_key(run)
-        if key != self._key:
-            self._key, self._local, self._drawing = key, None, None
+    def trainers(self, run: RunDirectory, own: OwnTrainers) -> Trainers:
+        """What trains."""
+        return own if self._executor is None else PooledTrainers(own, self._executor, _setup(run))
 
 
 def _of(run: RunDirectory, progress: Progress) -> Progress:
@@ -172,10 +167,12 @@ def _study(run: RunDirectory) -> Study:
     return Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
 
 
-def _source(run: RunDirectory) -> ModelSource:
-    entry: dict[str, Any] = run.read_manifest()["model"]
-    path: Any = Path(entry["path"])
-    return ModelSource(**(entry | {"path": path}))
+def _setup(run: RunDirectory) -> Setup:
+    entry: dict[str, Any] = dict(run.read_manifest()["model"])
+    path = entry.pop("path")
+    if path is None:  # an endpoint has it
+        return Setup(_study(run), None)
+    return Setup(_study(run), ModelSource(path=Path(path), **entry))
 
 
 @contextmanager

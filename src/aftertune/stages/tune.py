@@ -8,11 +8,9 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from dataclasses import replace as changed
-from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,41 +21,42 @@ from aftertune.engines.openai import served_checkpoints
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
-from aftertune.study import CommandRecipe, OpenAISpec, Study, TuneRecipe
+from aftertune.study import CommandRecipe, FinishedRecipe, OpenAISpec, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
-from aftertune.tuning.command import command_files, run_command
+from aftertune.tuning.command import command_files
+from aftertune.tuning.finished import finished_of
 from aftertune.tuning.held_out import HeldOutLoss, held_out_key, held_out_loss, hold_out
 from aftertune.tuning.self_answers import answer_by_base, ask_base
 from aftertune.tuning.streams import drawn_rows
+from aftertune.tuning.training import Group, OwnTrainers, Trainers, Training
 
 if TYPE_CHECKING:
     from aftertune.engines.transformers import TransformersEngine
-    from aftertune.tuning.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 _SCRATCH = ".training-"
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One recipe with one seed; `data` is None for the user's own trainer."""
-
-    name: str
-    recipe: TuneRecipe | CommandRecipe
-    seed: int
-    data: TuningData | None
-    key: str
-    n_steps: int
+def alone(trainers: OwnTrainers) -> Trainers:
+    """Train in this process."""
+    return trainers
 
 
-def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], progress: Progress) -> None:
+def tune(
+    run: RunDirectory,
+    *,
+    open_engine: Callable[[], "TransformersEngine"],
+    progress: Progress,
+    pooled: Callable[[OwnTrainers], Trainers] = alone,
+) -> None:
     """Train what is missing and write down the study's checkpoints, the base first.
 
     Args:
         run: a prepared run directory.
         open_engine: gives the engine whose base model all trainings share.
+        pooled: gives others that do the work of this process's trainers, in other processes.
         progress: told (stage, done, total), in optimizer steps; one for a run of the user's own trainer.
 
     Raises:
@@ -76,27 +75,16 @@ def tune(run: RunDirectory, *, open_engine: Callable[[], "TransformersEngine"], 
     for left in run.checkpoints.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
     trainings = _trainings(run, study, base, open_engine=open_engine, progress=progress)
-    trainers = _Trainers(run, study, base, open_engine)
-    total = sum(training.n_steps for training in trainings)
-    done = 0
-    ready: dict[str, Checkpoint] = {}
-    for place, training in enumerate(trainings):
-        if training.key in ready:
-            continue
-        find = partial(_found, run, may_be_dropped=study.keep_checkpoints != "all")
-        group, checkpoint = [training], find(training)
-        if checkpoint is None:
-            others = (other for other in trainings[place + 1 :] if other.name == training.name)
-            missing = (other for other in others if find(other) is None)
-            group += islice(missing, trainers.seeds_at_once(training) - 1)
-            steps = iter(range(done + 1, total + 1))
-            made = _made(run, group, trainers, on_step=lambda s=steps: progress("tune", next(s), total))
-            ready |= {each.key: its for each, its in zip(group, made, strict=True)}
-        else:
-            ready[training.key] = checkpoint
-        done += sum(each.n_steps for each in group)
-        progress("tune", done, total)
-    checkpoints = [base, *(ready[training.key] for training in trainings)]
+    trainers = pooled(OwnTrainers(base, study.root_seed, _study_folder(run), open_engine))
+    ready = _ready(run, study, trainings, trainers, progress)
+    made = [ready[training.key] for training in trainings]
+    made += [
+        found.as_checkpoint(name, seed)
+        for name, finished in finished_of(study).items()
+        for seed, found in zip(study.seeds_of(name), finished, strict=True)
+    ]
+    order = list(study.recipes)
+    checkpoints = [base, *sorted(made, key=lambda checkpoint: order.index(checkpoint.model))]
     _warn_of_twins(checkpoints)
     run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in checkpoints])
     _measure_held_out(run, study, checkpoints, open_engine=open_engine, progress=progress)
@@ -174,6 +162,8 @@ def _trainings(
     """Every recipe with every seed, and the key of all that decides what comes of it."""
     trainings: list[Training] = []
     for name, recipe in study.recipes.items():
+        if isinstance(recipe, FinishedRecipe):
+            continue
         content: dict[str, Any] = {"recipe": recipe.model_dump(), "name": name, "base": base.sha256}
         data, n_steps = None, 1
         if isinstance(recipe, TuneRecipe):
@@ -201,88 +191,76 @@ def _rows(study: Study, name: str, recipe: TuneRecipe) -> tuple[TuningData, Tuni
     return hold_out(loaded, recipe.held_out, recipe=name, root_seed=study.root_seed)
 
 
-@dataclass(frozen=True, eq=False)
-class _Trainers:
-    """What runs trainings in folders, to which the paths in the checkpoints that it gives are relative."""
+def _ready(
+    run: RunDirectory, study: Study, trainings: list[Training], trainers: Trainers, progress: Progress
+) -> dict[str, Checkpoint]:
+    """The checkpoint of every training by its key; those that are missing are made."""
+    ready: dict[str, Checkpoint] = {}
+    missing: dict[str, Training] = {}
+    for training in trainings:
+        found = _found(run, training, may_be_dropped=study.keep_checkpoints != "all")
+        if found is not None:
+            ready[training.key] = found
+        else:
+            missing[training.key] = training
+    total = sum(training.n_steps for training in trainings)
+    done = total - sum(training.n_steps for training in missing.values())
+    within = 0
+    progress("tune", done, total)
 
-    run: RunDirectory
-    study: Study
-    base: Checkpoint
-    open_engine: Callable[[], "TransformersEngine"]
+    def on_step() -> None:
+        nonlocal within
+        within += 1
+        progress("tune", min(done + within, total), total)
 
-    @cached_property
-    def ours(self) -> "Trainer":
-        from aftertune.tuning.trainer import Trainer
-
-        return Trainer(self.open_engine(), self.study.root_seed)
-
-    def seeds_at_once(self, training: Training) -> int:
-        """How many seeds of the training's recipe are best trained in one pass."""
-        if isinstance(training.recipe, CommandRecipe):
-            return 1
-        assert training.data is not None
-        return self.ours.seeds_at_once(training.recipe, training.data, name=training.name)
-
-    def train(
-        self, group: Sequence[Training], folders: Sequence[Path], on_step: Callable[[], None]
-    ) -> list[Checkpoint]:
-        """Train seeds of one recipe."""
-        name, recipe, data = group[0].name, group[0].recipe, group[0].data
-        if isinstance(recipe, CommandRecipe):
-            return [self._run(recipe, name, group[0].seed, folders[0])]
-        assert data is not None
-        if len(group) == 1:
-            seed, folder = group[0].seed, folders[0]
-            return [self.ours.train(recipe, data, name=name, seed=seed, folder=folder, on_step=on_step)]
-        seeds = [training.seed for training in group]
-        return self.ours.train_together(
-            recipe, data, name=name, seeds=seeds, folders=folders, on_step=on_step
-        )
-
-    def _run(self, recipe: CommandRecipe, name: str, seed: int, folder: Path) -> Checkpoint:
-        outcome = run_command(
-            recipe,
-            seed=seed,
-            output=folder / "output",
-            cwd=_study_folder(self.run),
-            log=folder / "command.log",
-            base=Path(str(self.base.path)),
-        )
-        if outcome.checkpoint is None:
-            return Checkpoint(name, seed, "adapter", outcome.status, outcome.reason, None, None)
-        path = outcome.checkpoint.relative_to(folder).as_posix()
-        sha256 = checkpoint_sha256(outcome.checkpoint)
-        return Checkpoint(name, seed, str(outcome.kind), outcome.status, "", path, sha256)
+    for made in _made(run, trainers.grouped(list(missing.values())), trainers, on_step):
+        ready |= made
+        done += sum(missing[key].n_steps for key in made)
+        within = 0
+        progress("tune", done, total)
+    return ready
 
 
 def _made(
-    run: RunDirectory, group: Sequence[Training], trainers: _Trainers, *, on_step: Callable[[], None]
-) -> list[Checkpoint]:
-    """Train in scratch folders, which get their names only when they are whole."""
-    scratches = [Path(tempfile.mkdtemp(dir=run.checkpoints, prefix=_SCRATCH)) for _ in group]
-    placed: list[Checkpoint] = []
+    run: RunDirectory,
+    grouped: list[tuple[Training, ...]],
+    trainers: Trainers,
+    on_step: Callable[[], None],
+) -> Iterator[dict[str, Checkpoint]]:
+    """Train in scratch folders, which get their names only when they are whole; gives a group at a time."""
+    groups = [
+        Group(same, tuple(Path(tempfile.mkdtemp(dir=run.checkpoints, prefix=_SCRATCH)) for _ in same))
+        for same in grouped
+    ]
     try:
-        checkpoints = trainers.train(group, scratches, on_step)
-        for training, scratch, checkpoint in zip(group, scratches, checkpoints, strict=True):
-            scratch.chmod(0o755)
-            folder = _folder(run, training)
-            record = json.dumps(asdict(checkpoint), indent=2)
-            (scratch / "checkpoint.json").write_text(record, encoding="utf-8")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            publish_directory(scratch, folder)
-            placed.append(_placed(checkpoint, folder))
+        for place, checkpoints in trainers.train(groups, on_step):
+            group = groups[place]
+            yield {
+                training.key: _published(run, training, scratch, checkpoint)
+                for training, scratch, checkpoint in zip(
+                    group.trainings, group.folders, checkpoints, strict=True
+                )
+            }
     except OSError as error:
-        labels = " ".join(f"{training.name}/{training.seed}" for training in group)
         raise StoreError(
-            f"cannot write the checkpoint {labels} in {run.checkpoints}: {error.strerror}",
+            f"cannot write a checkpoint in {run.checkpoints}: {error.strerror}",
             "free some space and run the same command again: all that was finished is kept",
         ) from error
     finally:
-        for scratch in scratches:
+        for scratch in (folder for group in groups for folder in group.folders):
             shutil.rmtree(scratch, ignore_errors=True)
-    for checkpoint in placed:
-        if checkpoint.status is not CheckpointStatus.OK:
-            log.warning("training %s %s: %s", checkpoint.label, checkpoint.status.value, checkpoint.reason)
+
+
+def _published(run: RunDirectory, training: Training, scratch: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """Give a finished training's folder its name."""
+    scratch.chmod(0o755)
+    folder = _folder(run, training)
+    (scratch / "checkpoint.json").write_text(json.dumps(asdict(checkpoint), indent=2), encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    publish_directory(scratch, folder)
+    placed = _placed(checkpoint, folder)
+    if placed.status is not CheckpointStatus.OK:
+        log.warning("training %s %s: %s", placed.label, placed.status.value, placed.reason)
     return placed
 
 

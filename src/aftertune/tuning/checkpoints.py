@@ -106,6 +106,30 @@ def find_checkpoint(directory: Path) -> Path:
     )
 
 
+def linear_shapes(path: Path) -> dict[str, tuple[int, int]]:
+    """The shapes of a model's weight matrices, from the headers of its files, without embeddings and output.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ModelError(f"{file} cannot be read: {error}", "get or save the model again") from error
+    # Embeddings and the output layer are matrices too, but no adapter is put on them.
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) == 2
+        if not any(word in name for word in ("embed", "lm_head", "wte", "wpe"))
+    }
+
+
 def checkpoint_sha256(directory: Path) -> str:
     """The hash of a checkpoint's content: names, sizes, bytes of weights, configuration, tokenizer, template.
 
