@@ -2,14 +2,17 @@
 
 from aftertune.store.atomic import hash_files, publish_directory, put_if_absent, replace
 from aftertune.store.content import canonical_json, content_key
+from aftertune.store.imports import ImportDirectory
 from aftertune.store.run import RunDirectory
-from aftertune.store.shards import read_shards, write_shard
+from aftertune.store.shards import parquet_bytes, read_shards, write_shard
 
 __all__ = [
+    "ImportDirectory",
     "RunDirectory",
     "canonical_json",
     "content_key",
     "hash_files",
+    "parquet_bytes",
     "publish_directory",
     "put_if_absent",
     "read_shards",

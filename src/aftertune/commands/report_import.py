@@ -1,0 +1,61 @@
+"""The report of an import: that of any table, with the responses that the logs hold."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from aftertune.errors import StoreError
+from aftertune.records.analysis import Analysis
+from aftertune.store import ImportDirectory
+
+
+def analysis_of(directory: ImportDirectory) -> Analysis:
+    """The analysis of an import.
+
+    Raises:
+        StoreError: there is none, or it was made of other logs.
+    """
+    if not directory.analysis.is_file():
+        raise StoreError(f"{directory.analysis} is missing", f"run `aftertune analyze {directory.root}`")
+    return Analysis.model_validate_json(directory.analysis.read_text("utf-8"))
+
+
+def report_import(directory: ImportDirectory) -> Path:
+    """Write the report of an analysed import; returns the path of its page.
+
+    Raises:
+        StoreError: it has not been analysed yet, or cannot be written.
+    """
+    from aftertune.report import write_report
+
+    analysis = analysis_of(directory)
+    for folder in ("figures", "tables"):  # an earlier analysis may have had others
+        shutil.rmtree(directory.report / folder, ignore_errors=True)
+    manifest = _manifest(directory.read())
+    return write_report(analysis, examples=examples_of(directory), manifest=manifest, out=directory.report)
+
+
+def examples_of(directory: ImportDirectory) -> pl.DataFrame:
+    """A row per judgment of the baseline procedure, with its prompt and response."""
+    observations = pl.read_parquet(directory.observations).drop("finish")
+    prompts = pl.read_parquet(directory.items).select("task", "item", "prompt")
+    responses = pl.read_parquet(directory.responses).unique("key", maintain_order=True)
+    responses = responses.select("key", "text", "finish", response_status="status", response_reason="reason")
+    return observations.join(prompts, on=["task", "item"], how="left", maintain_order="left").join(
+        responses, left_on="response_key", right_on="key", how="left", maintain_order="left"
+    )
+
+
+def _manifest(record: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of where its numbers come from."""
+    tools = sorted({source["tool"] for source in record["sources"]})
+    return {
+        "study": record["study"],
+        "imported_from": tools,
+        "versions": {"aftertune": record["aftertune"]},
+        "sources": record["sources"],
+        "judges_imported": record["judges"],
+        "notes": record["notes"],
+    }

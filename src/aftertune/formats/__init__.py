@@ -1,0 +1,1 @@
+"""Other tools' logs and tables, read into observations and written from them."""

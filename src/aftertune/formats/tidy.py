@@ -1,0 +1,155 @@
+"""A tidy table: a row a judgment, with our columns and the texts beside them, as Parquet or CSV.
+
+- Citation: Wickham, Tidy Data, Journal of Statistical Software 59 (10), 2014.
+- Licence: a layout, nobody's.
+- Versions tried: polars writes and reads it; pandas and R read it.
+
+It comes back as it was, by `aftertune import` with its texts or by `aftertune analyze` to the same numbers.
+Texts that a spreadsheet would take for a formula stay as they are: nothing may be lost on the way back.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from aftertune.errors import DataError
+from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
+from aftertune.formats.logs import MISSING, Log, Sample, Scored, scored
+from aftertune.records import BASELINE, OBSERVATION_COLUMNS, Construct, Intent, JudgmentStatus
+from aftertune.sources.table import Row, read_table
+
+TEXTS = ("prompt", "text")
+TidyKind = Literal["parquet", "csv"]
+_NEEDED = ("model", "item", "value")
+_CELL = ("study", "model", "seed", "task", "intent", "decoding", "variation")
+_UNNAMED = "unnamed"  # what `aftertune analyze` calls a task, judge or decoding that has no name
+
+
+def tidy_bytes(frame: pl.DataFrame, kind: TidyKind) -> bytes:
+    """A table as the bytes of a file; a null is an empty cell in CSV, and an empty text is `""`."""
+    sink = io.BytesIO()
+    if kind == "parquet":
+        frame.write_parquet(sink, compression="zstd")
+    else:
+        frame.write_csv(sink, quote_style="non_numeric", null_value="")
+    return sink.getvalue()
+
+
+def looks_tidy(path: Path, content: bytes) -> bool:
+    """Whether a file is such a table: Parquet, or CSV with the columns that are needed."""
+    if path.suffix.lower() == ".parquet":
+        return True
+    header = content.decode("utf-8-sig", "replace").split("\n")[0]
+    columns = {cell.strip().strip('"') for cell in header.split(",")}
+    return path.suffix.lower() == ".csv" and set(_NEEDED) <= columns
+
+
+def read_tidy(path: Path) -> list[Log]:
+    """Read a table as one log for each model, seed, task, decoding and variation.
+
+    Raises:
+        DataError: a column is missing, a number is none, or a word is not known.
+    """
+    content = read_capped(path, MAX_ENTRY_BYTES)
+    table = read_table(content, path.name)
+    lacking = [name for name in _NEEDED if name not in table.columns]
+    if lacking:
+        raise DataError(
+            f"{path.name} lacks the column {lacking[0]!r}; it has {', '.join(table.columns)}",
+            f"rename it, or `aftertune analyze {path} --column {lacking[0]}=COLUMN`",
+        )
+    unused = [name for name in table.columns if name not in (*OBSERVATION_COLUMNS, *TEXTS)]
+    notes = (f"its columns {', '.join(unused)} were not used",) if unused else ()
+    cells: dict[tuple[str | None, ...], list[Row]] = {}
+    for row in table.rows:
+        cells.setdefault(tuple(row.values.get(name) or None for name in _CELL), []).append(row)
+    digest = hashlib.sha256(content).hexdigest()
+    return [_log(path, digest, cell, rows, notes) for cell, rows in cells.items()]
+
+
+def _log(
+    path: Path, digest: str, cell: tuple[str | None, ...], rows: list[Row], notes: tuple[str, ...]
+) -> Log:
+    study, model, seed, task, intent, decoding, variation = cell
+    where = f"{path.name}, line {rows[0].line}"
+    if intent is not None and intent not in [i.value for i in Intent]:
+        raise DataError(f"{where}: the intent is {intent!r}", "write harmful or benign")
+    if model is None:
+        raise DataError(f"{where}: no model", "name the model of every row")
+    number = None if seed is None else _whole(seed, "seed", where)
+    return Log(
+        path=path,
+        sha256=digest,
+        tool="a table",
+        identity="",
+        model=model,
+        checkpoint=f"{model}/{seed}",
+        task=task or _UNNAMED,
+        decoding=decoding or _UNNAMED,
+        samples=tuple(_samples(rows, path.name)),
+        notes=notes,
+        part=json.dumps([name for name in cell if name is not None], ensure_ascii=False),
+        intent=intent,
+        seed=number,
+        study=study,
+        variation=variation or BASELINE,
+    )
+
+
+def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
+    draws: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        where = f"{source}, line {row.line}"
+        item = row.values.get("item")
+        if not item:
+            raise DataError(f"{where}: no item", "name the item of every row")
+        draws.setdefault((item, _whole(row.values.get("repeat") or "1", "repeat", where)), []).append(row)
+    for (item, repeat), mine in draws.items():
+        first = mine[0].values
+        prompt = first.get("prompt", "")
+        yield Sample(
+            item=item,
+            repeat=repeat,
+            prompt=prompt,
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest() if prompt else "",
+            text=first.get("text"),
+            finish=first.get("finish"),
+            reason="",
+            category=first.get("category", ""),
+            reference=None,
+            scores=tuple(_score(row, f"{source}, line {row.line}") for row in mine),
+            key=first.get("response_key", ""),
+        )
+
+
+def _score(row: Row, where: str) -> Scored:
+    given = row.values
+    judge, value = given.get("judge") or _UNNAMED, given.get("value", "").strip()
+    construct = given.get("construct") or None
+    if construct is not None and construct not in [c.value for c in Construct]:
+        known = ", ".join(c.value for c in Construct)
+        raise DataError(f"{where}: the construct is {construct!r}", f"write one of {known}")
+    try:
+        found = scored(judge, float(value)) if value else Scored(judge, None, MISSING)
+    except ValueError as error:
+        raise DataError(f"{where}: the value is {value!r}", "write a number, or leave it empty") from error
+    status, reason = given.get("status") or found.status, given.get("reason", found.reason)
+    if found.value is not None:
+        status = JudgmentStatus.OK.value
+    repeat = _whole(given.get("judge_repeat") or "0", "judge_repeat", where)
+    return Scored(judge, found.value, status, reason, construct, repeat)
+
+
+def _whole(text: str, column: str, where: str) -> int:
+    try:
+        number = float(text)  # 1.0 is how other tools write an integer column that has holes
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{where}: the {column} is {text!r}", "write a whole number") from error
+    return int(number)
