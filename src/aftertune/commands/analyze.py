@@ -1,6 +1,6 @@
 """`aftertune analyze`: its options for a table from elsewhere, and what they mean together."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ from aftertune.errors import DataError
 if TYPE_CHECKING:
     from aftertune.records.analysis import Analysis
     from aftertune.stages.analyze import TableSpec
+    from aftertune.store import ImportDirectory
     from aftertune.study import AnalysisSpec
 
 _PRIMARY = "metric=compliance_rate,target=population,task=…,decoding=…,judge=…"
@@ -74,7 +75,10 @@ def analyze_source(
         AftertuneError: what the source holds cannot be analysed.
     """
     from aftertune.stages.analyze import analyze_file
+    from aftertune.store import ImportDirectory
 
+    if ImportDirectory(source).is_there():
+        return _of_import(ImportDirectory(source), out, options, calibration)
     if source.is_dir():
         return _of_run(source, [*(["--out"] if out else []), *options.given], calibration)
     if calibration is not None:
@@ -98,6 +102,24 @@ def _of_run(directory: Path, given: list[str], calibration: Path | None) -> "tup
     run = RunDirectory(directory)
     with run.locked():
         return analyze_run(run, calibration=calibration), run.analysis
+
+
+def _of_import(
+    directory: "ImportDirectory", out: Path | None, options: TableOptions, calibration: Path | None
+) -> "tuple[Analysis, Path]":
+    """A table whose columns are ours, and whose baseline was named when its logs were imported."""
+    from aftertune.stages.analyze import analyze_file
+
+    if calibration is not None:
+        raise DataError("--calibration with an import", "leave it out: its judges are another tool's")
+    record = directory.read()
+    table = table_of(options)
+    table = table if table.base is not None else replace(table, base=record["base"])
+    written = directory.analysis if out is None else out / "analysis.json"
+    analysis = analyze_file(
+        directory.observations, written, spec=spec_of(options), columns=table, study=record["study"]
+    )
+    return analysis, written
 
 
 def table_of(options: TableOptions) -> "TableSpec":

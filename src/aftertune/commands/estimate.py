@@ -1,6 +1,7 @@
 """What `check` prints: the study's cells, its cost and its precision."""
 
 from aftertune.stages.check import Estimate, Resolved, Scan
+from aftertune.study import Study, finished_names
 
 _SHOWN = 3  # rows that are named; the manifest names all
 
@@ -9,15 +10,17 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
     """A study in a dozen lines, for a person about to run it."""
     study, here = resolved.study, resolved.max_prompt_tokens is not None
     tasks = ", ".join(f"{task.name} ({len(task.items)} {task.intent} items)" for task in resolved.tasks)
-    recipes = ", ".join(study.recipes) or "none: the base alone"
+    recipes = ", ".join(f"{name} ({_checkpoints(study, name)})" for name in study.recipes)
+    finished = [len(names) for names in map(finished_names, study.recipes.values()) if names is not None]
     lines = [
         f"{study.name}: all keys, data, prompts and the model are in order"
         if here
         else f"{study.name}: all keys and data are in order; the endpoint was not asked",
         f"  model        {resolved.model.name} ({resolved.model.sha256[:12]})",
-        f"  recipes      {recipes}, × {len(study.seed_list)} seeds",
+        f"  recipes      {recipes or 'none: the base alone'}",
         *_variations(resolved),
-        f"  checkpoints  {estimate.n_checkpoints} trained, those that variations share once",
+        f"  checkpoints  {estimate.n_checkpoints} trained, those that variations share once"
+        + (f"; {sum(finished)} finished" if finished else ""),
         f"  tasks        {tasks}",
         f"  decodings    {', '.join(study.decodings)}",
         f"  responses    {estimate.n_responses:,}, judged {estimate.n_judgments:,} times",
@@ -27,7 +30,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
     ]
     if estimate.half_width is None or estimate.detectable_difference is None:
         lines.append(
-            "  precision    one seed or no recipe: no interval for a recipe; 5 seeds or more give one"
+            "  precision    one checkpoint or no recipe: no interval over seeds; 5 seeds or more give one"
         )
     else:
         lines.append(
@@ -36,6 +39,11 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             " if seeds move the rate by 4"
         )
     return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
+
+
+def _checkpoints(study: Study, recipe: str) -> str:
+    seeds = study.seeds_of(recipe)
+    return "one finished checkpoint" if seeds == (None,) else f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
 
 
 def _variations(resolved: Resolved) -> list[str]:

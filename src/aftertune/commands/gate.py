@@ -124,7 +124,7 @@ def gate_lines(found: Gate) -> list[str]:
     late = f" (chosen after the run: {', '.join(found.post_hoc)})" if found.post_hoc else ""
     return [
         f"{visible(found.study)}: {visible(found.where)}; margin {margin}{late}",
-        *(f"  {g.outcome}: {visible(g.why)}" for g in found.models),
+        *(f"  {g.outcome}: {visible(g.why, None)}" for g in found.models),
         found.outcome,
     ]
 
@@ -144,7 +144,7 @@ def write_junit(found: Gate, path: Path) -> None:
         case = ET.SubElement(suite, "testcase", classname=visible(found.study), name=visible(name))
         if g.outcome != "pass":
             kind = "failure" if g.outcome == "fail" else "error"
-            ET.SubElement(case, kind, type=g.outcome, message=visible(g.why))
+            ET.SubElement(case, kind, type=g.outcome, message=visible(g.why, None))
     ET.indent(suite)
     replace(path, ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 

@@ -45,9 +45,9 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Generator[Progress]:
-    """Give a function to be told (stage, done, total); without a terminal it prints a line every tenth."""
+    """Give a function to be told (stage, done, total); where no bar can move, it prints lines."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield _lines()
         return
     bars = Bars(

@@ -178,11 +178,17 @@ def _refuse_changed(run: RunDirectory) -> None:
             "model": manifest["model"]["sha256"],
             **{f"data of {key}": entry["sha256"] for key, entry in manifest["data"].items()},
             **{f"task {entry['name']}": entry["sha256"] for entry in manifest["tasks"]},
+            **{
+                f"checkpoint {entry['name']}": entry["sha256"]
+                for entries in manifest.get("finished", {}).values()
+                for entry in entries
+            },
         }
         now = {
             "model": one.model.sha256,
             **{f"data of {key}": data.sha256 for key, data in one.data.items()},
             **{f"task {task.name}": task.sha256 for task in one.tasks},
+            **{f"checkpoint {f.name}": f.sha256 for found in one.finished.values() for f in found},
         }
         for what, sha256 in then.items():
             if now.get(what) != sha256:

@@ -87,9 +87,9 @@ def task_lines(shown: dict[str, Any]) -> list[str]:
     return lines
 
 
-def visible(text: str) -> str:
-    """The text on one line, cut where it is long, with control and direction characters as escapes."""
-    shown = text[:_SHOWN_CHARACTERS] + (" …" if len(text) > _SHOWN_CHARACTERS else "")
+def visible(text: str, limit: int | None = _SHOWN_CHARACTERS) -> str:
+    """The text on one line, cut after `limit` characters; control and direction characters as escapes."""
+    shown = text if limit is None or len(text) <= limit else text[:limit] + " …"
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in shown

@@ -105,7 +105,7 @@ def resolve_model(name: str, revision: str | None = None) -> ModelSource:
         )
     else:
         path, source, licence = (
-            _from_hub(name, revision),
+            fetch_from_hub(name, revision),
             f"Hugging Face hub, {name}@{revision}",
             "see its model card",
         )
@@ -298,7 +298,12 @@ def _check_directory(path: Path) -> None:
     load_tokenizer(path)
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def fetch_from_hub(name: str, revision: str | None) -> Path:
+    """The files of a hub model or adapter at a commit.
+
+    Raises:
+        ModelError: no revision is given, or they cannot be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -57,9 +57,8 @@ def served_checkpoints(study: Study, spec: OpenAISpec) -> list[Checkpoint]:
     named: list[tuple[str, int | None, str]] = [("base", None, study.model)]
     for recipe_name, recipe in study.recipes.items():
         assert isinstance(recipe, ServedRecipe)  # the grammar lets no other stand beside this engine
-        named += [
-            (recipe_name, seed, name) for seed, name in zip(study.seed_list, recipe.served, strict=True)
-        ]
+        seeds = study.seeds_of(recipe_name)
+        named += [(recipe_name, seed, name) for seed, name in zip(seeds, recipe.served, strict=True)]
     return [
         Checkpoint(model, seed, "served", CheckpointStatus.OK, "", None, served_sha256(at, name), served=name)
         for model, seed, name in named

@@ -4,7 +4,7 @@ A dot is a seed or a draw, a thick line an interval for these items, a thin line
 Rows are placed by pixel from the top, shares by a common axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
@@ -42,7 +42,7 @@ def header(y: float, *, name: str, value: str, color: str) -> Layers:
 
 
 def dots(rows: Sequence[dict[str, Any]], *, color: str, name: str, filled: bool = True) -> alt.Chart:
-    """A dot per row of x, y; a thin rim in the card's colour keeps neighbours apart."""
+    """A dot per row of x, y (and said); a thin rim in the card's colour keeps neighbours apart."""
     look: dict[str, Any] = {
         "filled": True,
         "size": 62,
@@ -51,13 +51,17 @@ def dots(rows: Sequence[dict[str, Any]], *, color: str, name: str, filled: bool 
         "strokeWidth": 1,
     }
     look |= {"fill": color} if filled else {"fill": LIGHT["card"], "stroke": color, "strokeWidth": 1.8}
-    return _chart(rows).mark_point(**look).encode(x=_x("x"), y=_y()).properties(name=name)
+    return _telling(
+        rows, lambda chart, **aria: chart.mark_point(**look, **aria), x=_x("x"), y=_y(), name=name
+    )
 
 
 def line(rows: Sequence[dict[str, Any]], *, color: str, width: float, name: str, **look: Any) -> alt.Chart:
-    """A level line per row of x, x2, y."""
-    mark = _chart(rows).mark_rule(color=color, strokeWidth=width, strokeCap=look.pop("cap", "butt"), **look)
-    return mark.encode(x=_x("x"), x2="x2", y=_y()).properties(name=name)
+    """A level line per row of x, x2, y (and said)."""
+    look |= {"color": color, "strokeWidth": width, "strokeCap": look.pop("cap", "butt")}
+    return _telling(
+        rows, lambda chart, **aria: chart.mark_rule(**look, **aria), x=_x("x"), x2="x2", y=_y(), name=name
+    )
 
 
 def upright(rows: Sequence[dict[str, Any]], *, color: str, width: float = 1, **look: Any) -> alt.Chart:
@@ -66,7 +70,7 @@ def upright(rows: Sequence[dict[str, Any]], *, color: str, width: float = 1, **l
 
 
 def bars(rows: Sequence[dict[str, Any]], *, color: str, name: str, opacity: float = 1) -> alt.Chart:
-    """A level bar of 13 px per row of x, x2, y."""
+    """A level bar of 13 px per row of x, x2, y (and said)."""
     return line(rows, color=color, width=13, name=name, opacity=opacity)
 
 
@@ -107,21 +111,35 @@ def top_of(values: Sequence[float | None]) -> float:
     return min(max(tenths, 1), 10) / 10
 
 
-def stacked(values: Sequence[float], *, y: float, domain: float) -> list[dict[str, float]]:
-    """Dots at `values` on the line `y`, each lifted a step where it would cover one already placed."""
+def stacked(
+    values: Sequence[float], *, y: float, domain: float, said: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Dots at `values` on the line `y`, each lifted a step where it would cover one already placed.
+
+    `said` is what each says when pointed at.
+    """
     near = domain * 9 / WIDTH
     placed: list[tuple[float, int]] = []
-    rows: list[dict[str, float]] = []
-    for value in sorted(values):
+    rows: list[dict[str, Any]] = []
+    for value, text in sorted(zip(values, said or [""] * len(values), strict=True)):
         taken = {level for x, level in placed if value - x < near}
         level = next(step for step in range(len(placed) + 1) if step not in taken)
         placed.append((value, level))
-        rows.append({"x": value, "y": y - 5 * min(level, 3)})
+        rows.append({"x": value, "y": y - 5 * min(level, 3)} | ({"said": text} if text else {}))
     return rows
 
 
 def _chart(rows: Sequence[dict[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.Data(values=list(rows)))
+
+
+def _telling(
+    rows: Sequence[dict[str, Any]], mark: Callable[..., alt.Chart], *, name: str, **places: Any
+) -> alt.Chart:
+    """The rows as marks; each that has words (`said`) says them to who points at it or listens."""
+    if all("said" in row for row in rows) and rows:
+        return mark(_chart(rows), aria=True).encode(**places, description="said:N").properties(name=name)
+    return mark(_chart(rows)).encode(**places).properties(name=name)
 
 
 def _x(field: str) -> alt.X:

@@ -91,6 +91,9 @@ def _recipes(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Se
             yield Sentence(
                 f"Recipe {name} is {words.count(len(recipe['served']), 'finished model')} of an endpoint"
             )
+        elif "checkpoints" in recipe:
+            n = words.count(len(recipe["checkpoints"]), "finished checkpoint")
+            yield Sentence(f"Recipe {name} is {n} that we did not train")
         elif "command" in recipe:
             yield Sentence(f"Recipe {name} was trained {trained} by a command of our own")
         else:

@@ -1,5 +1,7 @@
 """Writes the report: one self-contained page, Markdown, CSV tables, SVG figures, and what a paper needs."""
 
+import base64
+import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -23,16 +25,18 @@ from aftertune.report import (
 from aftertune.report.checklist import checklist
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.examples import choose
+from aftertune.report.explorer import Explorer, pack
 from aftertune.report.figures import Figure, figures
 from aftertune.report.headline import Lead, grouped, lead
 from aftertune.report.latex import latex_tables
 from aftertune.report.markdown import checklist_page, markdown
 from aftertune.report.methods_paragraph import methods_paragraph
-from aftertune.report.select import Headline, headline
+from aftertune.report.select import Headline, headline, models
 from aftertune.report.tables import Table
 from aftertune.store import replace
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("hover", "pieces", "explorer", "item", "start")  # one script, in this order
 _NOTHING = Lead(
     ("The analysis holds no rates: nothing was judged, or no metric fits the judges and tasks.",), ()
 )
@@ -52,7 +56,7 @@ def write_report(
 
     Args:
         analysis: what the report shows; nothing is computed here.
-        examples: a row per judgment with its prompt and response (see `report.examples.choose`), or None
+        examples: a row per judgment with its prompt and response (see `report.explorer.pack`), or None
             for a report without responses.
         manifest: shown as it is.
         out: a directory, made where it is missing; files of an earlier report in it are written over.
@@ -82,6 +86,7 @@ def write_report(
             manifest=_manifest(manifest),
             warnings=grouped(analysis, head),
             examples=choose(examples, head) if head and examples is not None else [],
+            explorer=_explorer(analysis, head, examples),
             single_runs=single_run_tables.sentences(analysis, head) if head else [],
             checklist=asked,
             methods=methods,
@@ -104,6 +109,12 @@ def write_report(
     for name, text in (svgs | csvs | pages).items():
         replace(out / name, text.encode())
     return out / "index.html"
+
+
+def _explorer(analysis: Analysis, head: Headline | None, frame: pl.DataFrame | None) -> Explorer | None:
+    if head is None or frame is None:
+        return None
+    return pack(frame, head, models=models(analysis), base=analysis.base)
 
 
 def _tables(analysis: Analysis, head: Headline) -> dict[str, list[Table]]:
@@ -138,23 +149,35 @@ def _html(*, head: Headline | None, **content: Any) -> str:
         # Every text on its way into the page passes here: what cannot be seen is made visible, then escaped.
         finalize=_finalize,
     )
+    style = environment.get_template("explorer.css.j2").render()
     style = environment.get_template("style.css.j2").render(
+        explorer=Markup(style),
         light=Markup(theme.variables(theme.LIGHT)),
         dark=Markup(theme.variables(theme.DARK)),
         dark_figures=Markup(theme.dark_rules()),
         font=Markup(theme.FONT),
     )
+    script = _script()
     words_of_head = words.changes(head.metric) if head else ("", "")
     return environment.get_template("index.html.j2").render(
         content,
         head=head,
         changes=words_of_head,
         style=Markup(style),
+        script=Markup(script),
+        # The one script of the page, by what it says: nothing that a model wrote can run beside it.
+        script_hash=Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"),
+        packed=Markup,
         svg=_svg,
         percent=words.percent,
         capital=words.capital,
         count=words.count,
     )
+
+
+def _script() -> str:
+    parts = [(_TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    return "\n".join(['"use strict";', *parts])
 
 
 def _svg(figure: Figure) -> list[Markup]:

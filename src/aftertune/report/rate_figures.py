@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from aftertune.records.analysis import Analysis, Consistency, Rate, SeedRate
 from aftertune.report import marks, words
@@ -60,22 +61,40 @@ def _rate_row(rate: Rate, *, y: float, top: float, color: str) -> marks.Layers:
     layers = marks.header(
         y + 8, name=words.visible(rate.model), value=words.with_interval(rate, "benchmark"), color=color
     )
-    seeds = [s.estimate for s in rate.per_seed if s.estimate is not None]
+    model = words.visible(rate.model)
+    seeds = {_who(rate.model, s): s.estimate for s in rate.per_seed if s.estimate is not None}
     if rate.estimate is None:
-        bounds = {"x": rate.bounds.low, "x2": rate.bounds.high, "y": y + 48}
+        bounds = {
+            "x": rate.bounds.low,
+            "x2": rate.bounds.high,
+            "y": y + 48,
+            "said": f"{model}: {_bounds(rate)}",
+        }
         layers.append(marks.line([bounds], color=color, width=2, name="bounds", strokeDash=[2, 3]))
     if rate.population is not None:
         thin = {"x": rate.population.ci_low, "x2": rate.population.ci_high, "y": y + 48}
+        thin |= {"said": f"{model}, {words.TARGETS['population']}: {words.with_interval(rate, 'population')}"}
         layers.append(marks.line([thin], color=color, width=1.6, name="population"))
     if rate.benchmark is not None:
         thick = {"x": rate.benchmark.ci_low, "x2": rate.benchmark.ci_high, "y": y + 48}
+        thick |= {"said": f"{model}, {words.TARGETS['benchmark']}: {words.with_interval(rate, 'benchmark')}"}
         layers.append(marks.line([thick], color=color, width=7, name="benchmark"))
     if rate.estimate is not None and rate.benchmark is not None:
         notch = {"x": rate.estimate, "y": y + 44, "y2": y + 52}
         exact = rate.benchmark.ci_low == rate.benchmark.ci_high  # no thick line to cut a notch into
         layers.append(marks.upright([notch], color=color if exact else LIGHT["card"], width=2.4))
-    layers.append(marks.dots(marks.stacked(seeds, y=y + 34, domain=top), color=color, name="seeds"))
+    said = [f"{who}: {words.percent(value)}" for who, value in seeds.items()]
+    dots = marks.stacked(list(seeds.values()), y=y + 34, domain=top, said=said)
+    layers.append(marks.dots(dots, color=color, name="seeds"))
     return layers
+
+
+def _who(model: str, one: SeedRate) -> str:
+    return words.visible(one.checkpoint if one.seed is None else f"{model}, seed {one.seed}")
+
+
+def _bounds(rate: Rate) -> str:
+    return f"between {words.percent(rate.bounds.low)} and {words.percent(rate.bounds.high)}"
 
 
 def repeated(analysis: Analysis, head: Headline) -> Figure:
@@ -110,15 +129,21 @@ def _repeated_panel(group: Sequence[Consistency], order: list[str]) -> Panel:
         level = f"interval, this checkpoint on these items: {interval}"
         said.append(f"{words.visible(one.checkpoint)}: {reach}; {new_run}; {level}")
         layers += marks.header(y + 8, name=words.visible(one.checkpoint), value=reach, color=color)
+        draws = [f"draw {n}: {words.percent(value)}" for n, value in enumerate(one.per_repeat, start=1)]
         ends = [{"x": x, "y": y + 42, "y2": y + 50} for x in (one.minimum, one.maximum)]
         layers += [
-            marks.dots(marks.stacked(one.per_repeat, y=y + 34, domain=top), color=color, name="draws"),
+            marks.dots(
+                marks.stacked(one.per_repeat, y=y + 34, domain=top, said=draws), color=color, name="draws"
+            ),
             marks.line(
-                [{"x": one.minimum, "x2": one.maximum, "y": y + 46}], color=color, width=1.6, name="range"
+                [{"x": one.minimum, "x2": one.maximum, "y": y + 46, "said": f"{reach}; {new_run}"}],
+                color=color,
+                width=1.6,
+                name="range",
             ),
             marks.upright(ends, color=color, width=1.6),
             marks.line(
-                [{"x": one.interval.ci_low, "x2": one.interval.ci_high, "y": y + 60}],
+                [{"x": one.interval.ci_low, "x2": one.interval.ci_high, "y": y + 60, "said": level}],
                 color=color,
                 width=7,
                 name="interval",
@@ -167,7 +192,7 @@ def _decodings_panel(rates: Sequence[Rate], first: str, second: str, order: list
         value = f"{words.percent(a.estimate)} → {words.percent(b.estimate)}"
         said.append(f"{words.visible(model)}: {first} {value} {second}")
         layers += marks.header(y + 8, name=words.visible(model), value=value, color=colour(model, order))
-        rows = _joined(a.per_seed, b.per_seed, y=y + 28)
+        rows = _joined(a, b, y=y + 28)
         layers += _dumbbells(rows, color=colour(model, order))
         y += 30 + 13 * len(rows)
     title = (words.metric_title(rates[0]), f"{rates[0].task}: {first} (hollow) → {second} (filled)")
@@ -175,16 +200,26 @@ def _decodings_panel(rates: Sequence[Rate], first: str, second: str, order: list
     return build(name, title, "; ".join(said), marks.panel(layers, height=max(y - 4, 20), domain=(0, top)))
 
 
-def _joined(a: Sequence[SeedRate], b: Sequence[SeedRate], *, y: float) -> list[dict[str, float]]:
+def _joined(a: Rate, b: Rate, *, y: float) -> list[dict[str, Any]]:
     """Checkpoints with a rate under both decodings, a line each."""
-    second = {s.checkpoint: s.estimate for s in b}
-    both = [(s.estimate, second.get(s.checkpoint)) for s in a]
-    kept = [(x, x2) for x, x2 in both if x is not None and x2 is not None]
-    return [{"x": x, "x2": x2, "y": y + 13 * row} for row, (x, x2) in enumerate(kept)]
+    second = {s.checkpoint: s.estimate for s in b.per_seed}
+    both = [(_who(a.model, s), s.estimate, second.get(s.checkpoint)) for s in a.per_seed]
+    kept = [(who, x, x2) for who, x, x2 in both if x is not None and x2 is not None]
+    return [
+        {
+            "x": x,
+            "x2": x2,
+            "y": y + 13 * row,
+            "said": words.visible(
+                f"{who}: {a.decoding} {words.percent(x)} → {words.percent(x2)} {b.decoding}"
+            ),
+        }
+        for row, (who, x, x2) in enumerate(kept)
+    ]
 
 
-def _dumbbells(rows: Sequence[dict[str, float]], *, color: str) -> marks.Layers:
-    ends = [{"x": row["x2"], "y": row["y"]} for row in rows]
+def _dumbbells(rows: Sequence[dict[str, Any]], *, color: str) -> marks.Layers:
+    ends = [{"x": row["x2"], "y": row["y"], "said": row["said"]} for row in rows]
     return [
         marks.line(rows, color=color, width=1.6, name="pairs"),
         marks.dots(rows, color=color, name="first", filled=False),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from aftertune.records import BASELINE
 from aftertune.records.analysis import Analysis
 from aftertune.report.page import write_report
 from aftertune.store import RunDirectory
@@ -26,14 +27,14 @@ def report(run: RunDirectory) -> Path:
 
 
 def _examples(run: RunDirectory) -> pl.DataFrame:
-    """A row per judgment, with its prompt and response."""
+    """A row per judgment of the baseline procedure, with its prompt and response."""
     observations = run.read_table(run.observations).drop("finish")
     prompts = run.read_table(run.items).select("task", "item", "prompt")
-    responses = run.read_responses()
-    return observations.join(prompts, on=["task", "item"], how="left", maintain_order="left").join(
-        responses.select("key", "text", "finish"),
-        left_on="response_key",
-        right_on="key",
-        how="left",
-        maintain_order="left",
+    responses = run.read_responses().select(
+        "key", "text", "finish", response_status="status", response_reason="reason"
+    )
+    return (
+        observations.filter(pl.col("variation") == BASELINE)
+        .join(prompts, on=["task", "item"], how="left", maintain_order="left")
+        .join(responses, left_on="response_key", right_on="key", how="left", maintain_order="left")
     )

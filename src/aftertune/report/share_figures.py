@@ -38,7 +38,10 @@ def _components_panel(group: Sequence[Component], order: list[str]) -> Panel:
         layers.append(
             marks.text([{"px": 0, "y": y + 8, "text": words.visible(model)}], fontWeight=600, color=color)
         )
-        rows = [{"x": 0, "x2": c.share, "y": y + 28 + 20 * row} for row, c in enumerate(own)]
+        rows = [
+            {"x": 0, "x2": c.share, "y": y + 28 + 20 * row, "said": f"{words.visible(model)}: {_share(c)}"}
+            for row, c in enumerate(own)
+        ]
         solid = [row for row, c in zip(rows, own, strict=True) if c.facet == "seed"]
         tinted = [row for row, c in zip(rows, own, strict=True) if c.facet != "seed"]
         layers += [
@@ -102,9 +105,13 @@ def _flips_panel(
         *marks.header(8, name=words.visible(group[0].model), value=sums, color=color),
         marks.label([{"x": 0, "y": 28, "text": f"{names[0]} →"}], dx=4),
         marks.label([{"x": 0, "y": 28, "text": f"← {names[1]}"}], dx=-4, align="right"),
-        marks.bars([{"x": 0, "x2": f.to_event, "y": y} for f, y in places], color=color, name="to_event"),
         marks.bars(
-            [{"x": -f.to_no_event, "x2": 0, "y": y} for f, y in places],
+            [{"x": 0, "x2": f.to_event, "y": y, "said": _changed(f, names)} for f, y in places],
+            color=color,
+            name="to_event",
+        ),
+        marks.bars(
+            [{"x": -f.to_no_event, "x2": 0, "y": y, "said": _changed(f, names)} for f, y in places],
             color=color,
             name="to_no_event",
             opacity=0.4,
@@ -123,9 +130,7 @@ def _flips_panel(
         ),
     ]
     first = group[0]
-    label = f"{sums}; " + "; ".join(
-        f"{_category(f)}: {f.to_event:.1f} {names[0]}, {f.to_no_event:.1f} {names[1]}" for f in rows
-    )
+    label = f"{sums}; " + "; ".join(_changed(f, names) for f in rows)
     chart = marks.panel(layers, height=40 + 20 * len(rows), domain=domain, labels=False, grid=False)
     title = (_flips_title(names), f"{first.model} against {first.reference}; {first.task}, {first.decoding}")
     return build(stem("flips", first.model, first.task, first.decoding), title, label, chart)
@@ -133,6 +138,11 @@ def _flips_panel(
 
 def _flips_title(names: tuple[str, str]) -> str:
     return f"{names[0].capitalize()} and {names[1].split()[-1]}"
+
+
+def _changed(flip: Flip, names: tuple[str, str]) -> str:
+    name = words.visible(flip.category or "all items")
+    return f"{name} ({flip.n_items}): {flip.to_event:.1f} {names[0]}, {flip.to_no_event:.1f} {names[1]}"
 
 
 def _category(flip: Flip) -> str:

@@ -70,7 +70,7 @@ def _moves_panel(
     height = _ROW * len(rows)
     places = [(row, _ROW * number) for number, row in enumerate(rows)]
     bands = [
-        {"x": -row.noise, "x2": row.noise, "y": y + 30}
+        {"x": -row.noise, "x2": row.noise, "y": y + 30, "said": ": ".join(_said(row))}
         for row, y in places
         if isinstance(row, VariationEffect) and row.noise
     ]
@@ -118,16 +118,19 @@ def _effect_marks(e: VariationEffect, *, y: float, color: str) -> marks.Layers:
     if e.estimate is None:
         return []
     if e.ci_low is None or e.ci_high is None or e.ci_low == e.ci_high:
-        return [marks.dots([{"x": e.estimate, "y": y}], color=color, name="effects")]
+        at = {"x": e.estimate, "y": y, "said": ": ".join(_said(e))}
+        return [marks.dots([at], color=color, name="effects")]
+    interval = {"x": e.ci_low, "x2": e.ci_high, "y": y, "said": ": ".join(_said(e))}
     return [
-        marks.line([{"x": e.ci_low, "x2": e.ci_high, "y": y}], color=color, width=7, name="intervals"),
+        marks.line([interval], color=color, width=7, name="intervals"),
         marks.upright([{"x": e.estimate, "y": y - 4, "y2": y + 4}], color=LIGHT["card"], width=2.4),
     ]
 
 
 def _facet_marks(m: Movement, at: float | None, *, y: float) -> marks.Layers:
     ink = LIGHT["muted"]
-    spread = marks.line([{"x": -m.sd, "x2": m.sd, "y": y}], color=ink, width=5, name="spread")
+    sd = {"x": -m.sd, "x2": m.sd, "y": y, "said": ": ".join(_said(m))}
+    spread = marks.line([sd], color=ink, width=5, name="spread")
     if at is None:
         return [spread]
     reach = {"x": m.lowest - at, "x2": m.highest - at, "y": y}
@@ -179,25 +182,31 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
         said.append(f"{name}: single runs from {reach}; {whole}; {says}")
         layers += marks.header(y + 8, name=_short(name, 20), value=says, color=color)
         layers += [
-            marks.line([{"x": s.lowest, "x2": s.highest, "y": y + 30}], color=color, width=1.6, name="runs"),
+            marks.line(
+                [{"x": s.lowest, "x2": s.highest, "y": y + 30, "said": f"{name}: single runs from {reach}"}],
+                color=color,
+                width=1.6,
+                name="runs",
+            ),
             marks.upright(
                 [{"x": x, "y": y + 26, "y2": y + 34} for x in (s.lowest, s.highest)], color=color, width=1.6
             ),
         ]
-        layers += _whole_marks(full, y=y + 46, color=color)
+        layers += _whole_marks(full, y=y + 46, color=color, said=f"{name}: {whole}")
     first = group[0]
     chart = marks.panel(layers, height=height, domain=(low, high), **_IN_POINTS)
     title = (words.metric_title(first), f"{first.task}, {first.decoding}: difference in points")
     return build(stem("single-runs", first.task, first.decoding), title, "; ".join(said), chart)
 
 
-def _whole_marks(full: Difference | None, *, y: float, color: str) -> marks.Layers:
+def _whole_marks(full: Difference | None, *, y: float, color: str, said: str) -> marks.Layers:
     if full is None or full.estimate is None:
         return []
     if full.ci_low is None or full.ci_low == full.ci_high:
-        return [marks.dots([{"x": full.estimate, "y": y}], color=color, name="full")]
+        return [marks.dots([{"x": full.estimate, "y": y, "said": said}], color=color, name="full")]
+    interval = {"x": full.ci_low, "x2": full.ci_high, "y": y, "said": said}
     return [
-        marks.line([{"x": full.ci_low, "x2": full.ci_high, "y": y}], color=color, width=7, name="full"),
+        marks.line([interval], color=color, width=7, name="full"),
         marks.upright([{"x": full.estimate, "y": y - 4, "y2": y + 4}], color=LIGHT["card"], width=2.4),
     ]
 
@@ -246,7 +255,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
             name = f"{_short(m.model, 16)} {words.size(m.sd)}"
             layers += [
                 marks.line([{"x": 0, "x2": m.sd, "y": at}], color=color, width=1.6, name="stems"),
-                marks.dots([{"x": m.sd, "y": at}], color=color, name="spreads"),
+                marks.dots([{"x": m.sd, "y": at, "said": _sd(m)}], color=color, name="spreads"),
                 marks.label([{"x": m.sd, "y": at, "text": name}], dx=9),
             ]
         numbers = words.listed(f"{words.visible(m.model)} {spread(m)}" for m in own)
@@ -257,6 +266,10 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
     chart = marks.panel(layers, height=y - 8, domain=(0, top * 1.6), **_SIZES)
     title = (words.metric_title(first), f"{first.task}, {first.decoding}: SD in points")
     return build(stem("movements", first.task, first.decoding), title, "; ".join(said), chart)
+
+
+def _sd(m: Movement) -> str:
+    return f"{words.visible(m.model)}, {FACETS[m.facet]}: SD {spread(m)}"
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:

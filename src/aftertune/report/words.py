@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
+from aftertune.records import Construct
 from aftertune.records.analysis import BayesInterval, Difference, Rate
 from aftertune.records.cell import Cell
 from aftertune.records.variations import RankingSurvival, SingleRunRanking
@@ -150,6 +151,13 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
+def construct_changes(construct: str) -> tuple[str, str]:
+    """The names of (no event → event) and (event → no event) for a construct, whatever the items' intent."""
+    if construct == Construct.REFUSED:
+        return _CHANGES["refusal_rate"]
+    return (f"{construct} now", f"{construct} no longer")
+
+
 def visible(text: str) -> str:
     """A foreign text with what cannot be seen made visible.
 
@@ -157,13 +165,20 @@ def visible(text: str) -> str:
     tags, private use, line separators) becomes its number: ⟨U+202E⟩.
     Escaping for HTML is the template's part.
     """
-    return "".join(_visible(c) for c in text.replace("\r\n", "\n"))
+    return text.replace("\r\n", "\n").translate(_SEEN)
 
 
-def _visible(c: str) -> str:
-    if c in _KEPT:
-        return c
-    return f"⟨U+{ord(c):04X}⟩" if unicodedata.category(c) in _UNSEEN else c
+class _Seen(dict[int, str]):
+    """What each character is shown as, found when first met: a page may hold a hundred thousand texts."""
+
+    def __missing__(self, point: int) -> str:
+        c = chr(point)
+        unseen = c not in _KEPT and unicodedata.category(c) in _UNSEEN
+        self[point] = f"⟨U+{point:04X}⟩" if unseen else c
+        return self[point]
+
+
+_SEEN = _Seen()
 
 
 def _zero(value: float) -> float:

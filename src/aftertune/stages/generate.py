@@ -63,7 +63,8 @@ def drop_checkpoints(run: RunDirectory) -> None:
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
     for checkpoint in [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]:
-        if checkpoint.kind != "base" and checkpoint.seed not in kept[study.keep_checkpoints]:
+        ours = checkpoint.path is not None and Path(checkpoint.path).is_relative_to(run.checkpoints.resolve())
+        if ours and checkpoint.seed not in kept[study.keep_checkpoints]:
             _drop(run, checkpoint)
 
 

@@ -102,7 +102,7 @@ def tuned_minus_base(
         target: whether the items are the whole question or a sample.
         level: of ci_low and ci_high; the margin's interval is at 90% always.
         certain: the draws are greedy under exact numerics, so a checkpoint has no sampling variance of its
-        own.
+            own.
     """
     single = tuned.n_seeds == 1
     if (

@@ -3,27 +3,21 @@
 `read_study` is the one door. What it returns is plain frozen data; relative paths in it are already absolute.
 """
 
-from aftertune.study.grammar import (
+from aftertune.study.engines import GenerateSpec, OpenAISpec, TransformersSpec, VllmSpec
+from aftertune.study.grammar import AnalysisSpec, Decoding, JudgeSpec, Study, TaskSpec, Variation
+from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
+from aftertune.study.recipes import (
     ALL_VARY,
-    AnalysisSpec,
     Columns,
     CommandRecipe,
     DataSpec,
-    Decoding,
-    GenerateSpec,
-    JudgeSpec,
-    OpenAISpec,
+    FinishedRecipe,
     Recipe,
     ServedRecipe,
-    Study,
-    TaskSpec,
-    TransformersSpec,
     TuneRecipe,
-    Variation,
     Vary,
-    VllmSpec,
+    finished_names,
 )
-from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
 from aftertune.study.variations import same_checkpoints, variants_of
 
 __all__ = [
@@ -33,6 +27,7 @@ __all__ = [
     "CommandRecipe",
     "DataSpec",
     "Decoding",
+    "FinishedRecipe",
     "GenerateSpec",
     "JudgeSpec",
     "OpenAISpec",
@@ -46,6 +41,7 @@ __all__ = [
     "Vary",
     "VllmSpec",
     "analysis_spec",
+    "finished_names",
     "parse_study",
     "read_study",
     "same_checkpoints",

@@ -7,21 +7,10 @@ from pydantic import BaseModel
 
 from aftertune.errors import nearest
 from aftertune.records.analysis import Primary
-from aftertune.study.grammar import (
-    ENGINES,
-    AnalysisSpec,
-    Columns,
-    CommandRecipe,
-    DataSpec,
-    Decoding,
-    ServedRecipe,
-    Study,
-    TaskSpec,
-    TuneRecipe,
-    Variation,
-    engine_name,
-    is_tag,
-)
+from aftertune.study.engines import ENGINES, engine_name
+from aftertune.study.grammar import AnalysisSpec, Decoding, Study, TaskSpec, Variation
+from aftertune.study.recipes import RECIPE_KEYS, Columns, DataSpec, TuneRecipe
+from aftertune.study.strict import is_tag
 
 _TABLE = "expected keys and values"
 _EXPECTED = {
@@ -98,10 +87,8 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
         models = (Columns,) if location[3:-1] == ["columns"] else (DataSpec,)
     elif location[0] == "recipes":
         recipe = content["recipes"][location[1]]
-        named = [
-            kind for key, kind in (("command", CommandRecipe), ("served", ServedRecipe)) if key in recipe
-        ]
-        models = tuple(named[:1]) or (TuneRecipe, CommandRecipe, ServedRecipe)
+        named = [kind for key, kind in RECIPE_KEYS.items() if key in recipe]
+        models = tuple(named[:1]) or (TuneRecipe, *RECIPE_KEYS.values())
     elif location[0] == "engine":
         models = (ENGINES[engine_name(content["engine"])],)
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:

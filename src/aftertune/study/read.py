@@ -9,8 +9,10 @@ import yaml
 from pydantic import ValidationError
 
 from aftertune.errors import StudyError
+from aftertune.study.engines import OpenAISpec
 from aftertune.study.faults import fault
-from aftertune.study.grammar import AnalysisSpec, DataSpec, OpenAISpec, Study, TuneRecipe
+from aftertune.study.grammar import AnalysisSpec, Study
+from aftertune.study.recipes import DataSpec, FinishedRecipe, Recipe, TuneRecipe
 from aftertune.study.variations import changed_content, refuse_one_level, refuse_same, settled
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
@@ -131,12 +133,7 @@ _StrictLoader.add_implicit_resolver(
 
 
 def _absolute(study: Study, folder: Path) -> Study:
-    recipes = {
-        name: recipe.model_copy(update={"data": _data(recipe.data, folder)})
-        if isinstance(recipe, TuneRecipe)
-        else recipe
-        for name, recipe in study.recipes.items()
-    }
+    recipes = {name: _absolute_recipe(recipe, folder) for name, recipe in study.recipes.items()}
     tasks = tuple(
         task.model_copy(
             update={
@@ -159,14 +156,29 @@ def _absolute(study: Study, folder: Path) -> Study:
     )
     model = study.model
     served = isinstance(study.engine, OpenAISpec)  # a name that the endpoint knows, whatever it looks like
-    if not served and (model.startswith((".", "/", "~")) or (folder / model).is_dir()):
-        model = _resolve(model, folder)
+    if not served:
+        model = _model(model, folder)
     analysis = study.analysis
     if analysis.calibration is not None:
         path = _resolve(analysis.calibration, folder)
         analysis = analysis.model_copy(update={"calibration": path})
     changed = {"recipes": recipes, "tasks": tasks, "judges": judges, "model": model, "analysis": analysis}
     return study.model_copy(update=changed)
+
+
+def _absolute_recipe(recipe: Recipe, folder: Path) -> Recipe:
+    if isinstance(recipe, TuneRecipe):
+        return recipe.model_copy(update={"data": _data(recipe.data, folder)})
+    if isinstance(recipe, FinishedRecipe):
+        paths = tuple(_model(name, folder) for name in recipe.checkpoints)
+        return recipe.model_copy(update={"checkpoints": paths})
+    return recipe
+
+
+def _model(name: str, folder: Path) -> str:
+    """A directory made absolute; anything else is a packaged name or the hub's."""
+    there = name.startswith((".", "/", "~")) or (folder / name).is_dir()
+    return _resolve(name, folder) if there else name
 
 
 def _data(data: str | DataSpec, folder: Path) -> str | DataSpec:

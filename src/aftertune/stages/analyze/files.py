@@ -74,21 +74,27 @@ def _unfinished(run: RunDirectory) -> list[Warning]:
 
 
 def analyze_file(
-    table: Path, written: Path, *, spec: AnalysisSpec | None = None, columns: TableSpec | None = None
+    table: Path,
+    written: Path,
+    *,
+    spec: AnalysisSpec | None = None,
+    columns: TableSpec | None = None,
+    study: str | None = None,
 ) -> Analysis:
-    """Analyse a Parquet or CSV table and write the result to `written`; the table's name is the study's.
+    """Analyse a Parquet or CSV table and write the result to `written`.
 
     Args:
         table: with model, item and value at least.
         written: where analysis.json goes.
         spec: level, margin, max_missing, primary; what it sets is marked as chosen after the run.
         columns: which column is which, and what the table does not say.
+        study: its name; the table's by default.
 
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
     found = observations_of(read_table(table), columns, source=str(table))
-    analysis = analysis_of(found, study=table.stem, spec=spec or AnalysisSpec(), fixed=False)
+    analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
     _write(analysis, written)
     return analysis
 

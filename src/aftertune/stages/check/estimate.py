@@ -13,7 +13,15 @@ from aftertune.records import BASELINE
 from aftertune.stages.check.resolve import Resolved, targeted
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import content_key
-from aftertune.study import GenerateSpec, OpenAISpec, Study, TransformersSpec, TuneRecipe, VllmSpec
+from aftertune.study import (
+    CommandRecipe,
+    GenerateSpec,
+    OpenAISpec,
+    Study,
+    TransformersSpec,
+    TuneRecipe,
+    VllmSpec,
+)
 from aftertune.tuning.streams import drawn_rows
 
 # Tokens a second × 2 × parameters over the speed of this machine's products, which check measures. In float32
@@ -166,12 +174,13 @@ def _add(work: _Work, resolved: Resolved, anew: str) -> None:
         data = resolved.data.get(name)
         content = [resolved.model.sha256, name, recipe.model_dump(mode="json"), study.root_seed]
         tokens = resolved.training_tokens.get(name, 0)
-        for seed in study.seed_list:
+        for seed, label in zip(study.seeds_of(name), study.labels_of(name), strict=True):
             key = content_key([*content, data.sha256 if data else None, seed])
-            work.tokens_of[key] = tokens
-            work.flop_of[key] = tokens * 2 * parameters
-            work.bytes_of[key] = _checkpoint_bytes(resolved, name)
-            keys[f"{name}/{seed}"] = content_key([key, anew])
+            keys[label] = content_key([key, anew])
+            if isinstance(recipe, TuneRecipe | CommandRecipe):  # the others are there already
+                work.tokens_of[key] = tokens
+                work.flop_of[key] = tokens * 2 * parameters
+                work.bytes_of[key] = _checkpoint_bytes(resolved, name)
     for task in resolved.tasks:
         characters = sum(len(item.prompt) for item in task.items)
         for decoding in study.decodings.values():
@@ -264,15 +273,18 @@ def _checkpoint_bytes(resolved: Resolved, name: str) -> int:
 
 def _precision(resolved: Resolved) -> tuple[float | None, float | None]:
     study = resolved.study
-    if len(study.seed_list) < 2 or not study.recipes:
+    if not study.recipes:
+        return None, None
+    # Of the first recipe; a checkpoint that is drawn more often than the others adds little.
+    recipe = next(iter(study.recipes))
+    labels = study.labels_of(recipe)
+    if len(labels) < 2:
         return None, None
     primary = study.analysis.primary
     task = next((t for t in resolved.tasks if primary and t.name == primary.task), resolved.tasks[0])
     decoding = study.decodings[primary.decoding] if primary else next(iter(study.decodings.values()))
-    # Of the first recipe; a checkpoint that is drawn more often than the others adds little.
-    recipe = next(iter(study.recipes))
-    n_repeats = min(decoding.repeats_of(f"{recipe}/{seed}") for seed in study.seed_list)
-    n_seeds, n_items, level = len(study.seed_list), len(task.items), study.analysis.level
+    n_repeats = min(decoding.repeats_of(label) for label in labels)
+    n_seeds, n_items, level = len(labels), len(task.items), study.analysis.level
     return (
         half_width(TYPICAL, n_seeds=n_seeds, n_items=n_items, n_repeats=n_repeats, level=level),
         detectable_difference(TYPICAL, n_seeds=n_seeds, n_items=n_items, n_repeats=n_repeats, level=level),

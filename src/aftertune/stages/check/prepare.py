@@ -100,6 +100,10 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
             name: {"n_rows": len(d.conversations), "sha256": d.sha256}
             for name, d in resolved.held_out.items()
         },
+        "finished": {
+            name: [{"name": f.name, "kind": f.kind, "sha256": f.sha256} for f in found]
+            for name, found in resolved.finished.items()
+        },
         "scan": [asdict(found) for found in resolved.scans],
         "judges": [
             {

@@ -19,7 +19,9 @@ from aftertune.records import BASELINE, Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.study import OpenAISpec, Study, TuneRecipe, variants_of
 from aftertune.tasks import load_task
+from aftertune.tuning.checkpoints import linear_shapes
 from aftertune.tuning.encode import IGNORED, encode_all
+from aftertune.tuning.finished import Finished, finished_of, refuse_other_arm
 from aftertune.tuning.held_out import hold_out
 from aftertune.tuning.streams import drawn_rows, moved_by
 
@@ -47,6 +49,7 @@ class Resolved:
     max_prompt_tokens: int | None
     prompt_tokens: dict[tuple[str, str | None], int]  # by task and system prompt: of all its items
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
+    finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
 
@@ -67,7 +70,7 @@ def resolve(study: Study) -> Resolved:
         return _served(study, study.engine, tasks, judges)
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
-    linear = _linear_shapes(model.path)
+    linear = linear_shapes(model.path)
     _check_methods(study, linear)
     # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
     engine = open_local_engine(study, model)
@@ -76,6 +79,7 @@ def resolve(study: Study) -> Resolved:
     context = context_length(config)
     longest, prompt_tokens = _check_prompts(study, tasks, engine, context)
     rows = [_check_recipe(study, name, found, engine, context=context) for name, found in data.items()]
+    finished = _finished(study, tasks, engine, model, linear)
     kept = [
         _check_memory(study, name, size, config) if engine.device == "cpu" else 0
         for name, size in zip(data, rows, strict=True)
@@ -97,6 +101,7 @@ def resolve(study: Study) -> Resolved:
         max_prompt_tokens=longest,
         prompt_tokens=prompt_tokens,
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
+        finished=finished,
         attention_bytes=attention,
     )
 
@@ -132,6 +137,7 @@ def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tup
         max_prompt_tokens=None,
         prompt_tokens={},
         training_tokens={},
+        finished={},
         attention_bytes=0,
     )
 
@@ -146,6 +152,29 @@ def _data(study: Study) -> tuple[dict[str, TuningData], dict[str, TuningData]]:
             if held is not None:
                 held_out[name] = held
     return data, held_out
+
+
+def _finished(
+    study: Study,
+    tasks: tuple[Task, ...],
+    engine: "TransformersEngine",
+    model: ModelSource,
+    linear: dict[str, tuple[int, int]],
+) -> dict[str, tuple[Finished, ...]]:
+    """The checkpoints that were made elsewhere, each fit to stand beside the base and no two the same."""
+    systems = {decoding.system_prompt for decoding in study.decodings.values()}
+    prompts = [(item.prompt, system) for system in systems for task in tasks for item in task.items]
+    found = finished_of(study)
+    seen: dict[str, str] = {}
+    for finished in (one for of_recipe in found.values() for one in of_recipe):
+        if finished.sha256 in seen:
+            raise ModelError(
+                f"the checkpoints {seen[finished.sha256]} and {finished.name} are the same to the byte",
+                "leave one out: a copy is no second training",
+            )
+        seen[finished.sha256] = finished.name
+        refuse_other_arm(finished, model, engine, linear=linear, prompts=prompts)
+    return found
 
 
 def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -> tuple[Scan, ...]:
@@ -213,26 +242,6 @@ def targeted(linear: dict[str, tuple[int, int]], modules: Iterable[str] | None) 
         return linear
     ends = tuple(f".{module}" for module in modules)
     return {layer: shape for layer, shape in linear.items() if f".{layer}".endswith(ends)}
-
-
-def _linear_shapes(path: Path) -> dict[str, tuple[int, int]]:
-    """From the headers of the weight files, without reading the weights."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as tensors:
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelError(f"{file} cannot be read: {error}", "get or save the model again") from error
-    # Embeddings and the output layer are matrices too, but no adapter is put on them.
-    return {
-        name.removesuffix(".weight"): (shape[0], shape[1])
-        for name, shape in shapes.items()
-        if name.endswith(".weight") and len(shape) == 2
-        if not any(word in name for word in ("embed", "lm_head", "wte", "wpe"))
-    }
 
 
 def _config(path: Path) -> Any:

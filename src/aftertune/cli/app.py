@@ -1,0 +1,94 @@
+"""The door: the typer app, and what becomes of a fault."""
+
+import logging
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from aftertune import __version__
+from aftertune.cli.printing import stop
+from aftertune.errors import AftertuneError
+
+app = typer.Typer(
+    name="aftertune",
+    help="Know what your language model became after fine-tuning, and what that number is worth.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command; a fault that a user can mend is a message and exit code 2, never a traceback."""
+    _log_to_stderr()
+    _plain_without_colour()
+    debug = "--debug" in sys.argv
+    if debug:  # before or after the command's name, which typer would not let it stand after
+        sys.argv.remove("--debug")
+    _quiet_libraries()
+    try:
+        app()
+    except (AftertuneError, OSError) as error:
+        if debug:
+            raise
+        stop(str(error) if isinstance(error, AftertuneError) else _of_system(error), 2)
+    except Exception as error:
+        if debug:
+            raise
+        stop(
+            f"{type(error).__name__}: {error}\n  → a fault of aftertune: run with --debug and report it",
+            1,
+        )
+    finally:
+        _close_stdout()
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of a fault; may stand after the command too.")
+    ] = False,
+) -> None:
+    if version:
+        print(f"aftertune {__version__}")
+        raise typer.Exit()
+
+
+def _of_system(error: OSError) -> str:
+    named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{named}\n  → check that path, its permissions and the disk's space"
+
+
+def _plain_without_colour() -> None:
+    # rich leaves out colours alone, and bold text and moving bars are escapes too.
+    if os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"
+
+
+def _close_stdout() -> None:
+    # A reader that left (`| head -1`) is no fault; at exit Python would print one.
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _log_to_stderr() -> None:
+    # On our own logger: other libraries' advice must not come under our name.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("aftertune: %(message)s"))
+    logging.getLogger("aftertune").addHandler(handler)
+
+
+def _quiet_libraries() -> None:
+    # Their bars and advice would stand between ours; faults still arrive as exceptions.
+    warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|bitsandbytes)\b")
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

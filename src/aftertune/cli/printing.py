@@ -1,0 +1,107 @@
+"""What commands share: their common options, progress, and how results are printed."""
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from aftertune.records import Progress
+    from aftertune.records.analysis import Analysis
+    from aftertune.stages.check import Estimate, Resolved
+    from aftertune.store import RunDirectory
+
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
+StudyOrRun = Annotated[Path, typer.Argument(help="A study file, or the run directory that holds it.")]
+JudgesFrom = Annotated[
+    Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
+]
+RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
+
+
+def run_at(directory: Path) -> "RunDirectory":
+    """The run directory at a path.
+
+    Raises:
+        StoreError: it is none.
+    """
+    from aftertune.errors import StoreError
+    from aftertune.store import RunDirectory
+
+    run = RunDirectory(directory)
+    if not run.study_json.is_file():
+        raise StoreError(
+            f"{directory} is not a run directory: it has no study.json", "give a study file, or run one first"
+        )
+    return run
+
+
+def tell(directory: Path, page: Path, *, as_json: bool) -> None:
+    """Print the analysis of a run, and where it and the page are."""
+    from aftertune.records.analysis import Analysis
+
+    run = run_at(directory)
+    analysis = Analysis.model_validate_json(run.analysis.read_text(encoding="utf-8"))
+    print_analysis(analysis, [run.analysis, page], as_json=as_json)
+
+
+def print_analysis(analysis: "Analysis", paths: list[Path], *, as_json: bool, in_full: bool = False) -> None:
+    """Print an analysis, and the paths of what was written."""
+    if as_json:
+        print(analysis.model_dump_json(indent=2))
+        return
+    from aftertune.report import summary
+
+    print(summary(analysis, in_full=in_full))
+    for path in paths:
+        print(f"{path.name}: {path}")
+
+
+def print_cost(resolved: "Resolved", found: "Estimate") -> None:
+    """Say on standard error what a study is and costs, before it begins."""
+    from aftertune.commands.estimate import estimate_lines
+
+    print("\n".join(estimate_lines(resolved, found)), file=sys.stderr, flush=True)
+
+
+def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print rows as a table, by the keys of the first."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(str(value)[:80] for value in row.values()))
+    Console().print(table)
+
+
+@contextmanager
+def shown_progress() -> "Generator[Progress]":
+    """Progress on standard error; an interruption is told here, since typer would end without our word."""
+    from aftertune.commands.progress import progress_bars
+
+    try:
+        with progress_bars() as progress:
+            yield progress
+    except KeyboardInterrupt:
+        stop("interrupted; what was finished is kept: run the same command again to go on", 130)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """End with a message and an exit code."""
+    print(f"aftertune: {message}", file=sys.stderr)
+    raise SystemExit(code)

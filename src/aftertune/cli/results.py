@@ -1,0 +1,183 @@
+"""Commands on results: statistics, labels, comparisons, the gate and the plan."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftertune.cli.app import app
+from aftertune.cli.completion import schema_names
+from aftertune.cli.printing import AsJson, RunPath, print_analysis, print_cost, run_at, shown_progress, tell
+from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.audit_options import AuditOptions
+from aftertune.commands.label import SampleOptions, draw_or_take
+from aftertune.commands.options import spelled_out
+from aftertune.commands.plan_options import PlanOptions
+
+
+@app.command()
+@spelled_out(TableOptions)
+def analyze(
+    source: Annotated[
+        Path, typer.Argument(help="A run directory, an import, or a table of observations (Parquet or CSV).")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where analysis.json goes; beside the table by default.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Correct rates by what `judges calibrate` wrote (run directory)."),
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: TableOptions,
+) -> None:
+    """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
+    from aftertune.store import ImportDirectory
+
+    imported = ImportDirectory(source).is_there()
+    if source.is_dir() and not imported:
+        run_at(source)
+    analysis, written = analyze_source(source, out, options, calibration)
+    print_analysis(analysis, [written], as_json=as_json, in_full=imported or not source.is_dir())
+
+
+@app.command()
+@spelled_out(SampleOptions)
+def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
+    """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
+    told = draw_or_take(run_at(study), options)
+    print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
+
+
+@app.command()
+@spelled_out(AuditOptions)
+def audit(
+    base: Annotated[
+        str, typer.Argument(help="What was tuned: a packaged name, a directory, owner/name@commit, an API's.")
+    ],
+    candidates: Annotated[
+        list[str] | None,
+        typer.Argument(help="Finished checkpoints: adapters, models, owner/name@commit, an API's names."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; runs/audit-<first candidate> by default.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: AuditOptions,
+) -> None:
+    """Hold finished checkpoints against their base: same items, prompts, decoding and judges for all."""
+    from aftertune.commands.audit import audit as run_audit
+    from aftertune.commands.audit import audit_study
+
+    study = audit_study(base, candidates or (), options)
+    directory = out or Path("runs") / study.name
+    with shown_progress() as progress:
+        page = run_audit(study, directory, progress=progress, told=print_cost)
+    tell(directory, page, as_json=as_json)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run directory.")],
+    b: Annotated[Path, typer.Argument(help="Another; differences are this one minus the first.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which settings differ between two runs, and whether their numbers differ beyond noise."""
+    from aftertune.commands.compare import compare as compare_runs
+    from aftertune.commands.compare import comparison_lines
+
+    found = compare_runs(a, b)
+    if as_json:
+        print(json.dumps({**asdict(found), "identical": found.identical}, indent=2))
+        return
+    print("\n".join(comparison_lines(found)))
+
+
+@app.command()
+def reproduce(
+    study: RunPath,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The new run directory; RUN-reproduced by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a run's study anew and compare: exit 0 if it comes out again (fast: within noise), 1 if not."""
+    from aftertune.commands.reproduce import reproduce as reproduce_run
+    from aftertune.commands.reproduce import reproduction_lines
+
+    with shown_progress() as progress:
+        found = reproduce_run(study, out, progress=progress)
+    shown = json.dumps({**asdict(found), "reproduced": found.reproduced}, indent=2)
+    print(shown if as_json else "\n".join(reproduction_lines(found)))
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+@app.command()
+@spelled_out(TableOptions)
+def gate(
+    source: Annotated[Path, typer.Argument(help="A run directory, or a table of observations.")],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Only this model must pass; may be repeated.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="Write the outcome as JUnit XML to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: TableOptions,
+) -> None:
+    """Hold the primary contrast against its margin: exit 0 pass, 1 fail, 3 insufficient evidence."""
+    from aftertune.commands.gate import gate as gate_source
+    from aftertune.commands.gate import gate_lines, write_junit
+
+    found = gate_source(source, model or (), options)
+    if junit is not None:
+        write_junit(found, junit)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(gate_lines(found)))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
+@spelled_out(PlanOptions)
+def plan(
+    pilot: Annotated[
+        Path | None, typer.Argument(help="An analysed run whose variances and times are taken.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Write precision against cost as SVG to this file.")
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    options: PlanOptions,
+) -> None:
+    """Seeds, items, repeats and hours for a precision or a difference, from a pilot or assumed variances."""
+    from aftertune.commands.plan import plan as plan_study
+    from aftertune.commands.plan import plan_lines, write_picture
+
+    found = plan_study(pilot, options)
+    if picture is not None:
+        write_picture(found, picture)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(plan_lines(found)))
+
+
+@app.command()
+def schema(
+    of: Annotated[str, typer.Argument(help="study or analysis.", autocompletion=schema_names)] = "study",
+) -> None:
+    """Print the JSON Schema of a study file (for editors) or of analysis.json."""
+    if of == "study":
+        from aftertune.study import study_schema
+
+        print(json.dumps(study_schema(), indent=2))
+    elif of == "analysis":
+        from aftertune.stages.analyze import analysis_schema
+
+        print(json.dumps(analysis_schema(), indent=2))
+    else:
+        raise typer.BadParameter(f"there is a schema of study and of analysis, got {of!r}")

@@ -1,0 +1,193 @@
+"""Commands of a study, from its file to its report."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aftertune.cli.app import app
+from aftertune.cli.completion import judge_names, preset_names
+from aftertune.cli.printing import (
+    AsJson,
+    JudgesFrom,
+    Out,
+    RunPath,
+    StudyFile,
+    StudyOrRun,
+    print_analysis,
+    print_cost,
+    print_rows,
+    run_at,
+    shown_progress,
+    tell,
+)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; runs/demo or runs/demo-full.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="All items and three repeats (about an hour on two cores).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole path on a small real model: tune, generate, judge, analyze, report."""
+    from aftertune.commands.demo import demo as run_demo
+
+    directory = out or Path("runs") / ("demo-full" if full else "demo")
+    with shown_progress() as progress:
+        page = run_demo(directory, full=full, progress=progress)
+    tell(directory, page, as_json=as_json)
+
+
+@app.command()
+def preset(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A packaged study; without it they are listed.", autocompletion=preset_names),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; NAME.yaml by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a packaged study file, to be changed and run; without a name, list them."""
+    from aftertune.commands.preset import list_presets, write_preset
+
+    if name is None:
+        print_rows(list_presets(), as_json=as_json)
+        return
+    written = write_preset(name, out)
+    print(json.dumps({"preset": name, "file": str(written)}) if as_json else f"{name}: {written}")
+
+
+@app.command()
+def check(study: StudyFile, as_json: AsJson = False) -> None:
+    """Check a study file and all that it names; print its cells, cost and precision. Runs nothing."""
+    from aftertune.stages.check import check as check_study
+    from aftertune.study import read_study
+
+    resolved, estimate = check_study(read_study(study))
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "study": resolved.study.name,
+                    "model": resolved.model.sha256,
+                    **asdict(estimate),
+                    "scan": [asdict(scan) for scan in resolved.scans],
+                },
+                indent=2,
+            )
+        )
+        return
+    from aftertune.commands.estimate import estimate_lines
+
+    print("\n".join(estimate_lines(resolved, estimate)))
+
+
+@app.command()
+def run(study: StudyFile, out: Out = None, as_json: AsJson = False) -> None:
+    """Run a study from its file to its report. Finished work is kept and never repeated."""
+    from aftertune.pipeline import STAGES
+
+    _run_stages(study, out, STAGES, as_json=as_json)
+
+
+@app.command()
+def tune(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
+    """Fine-tune each recipe with each seed."""
+    _run_stages(study, out, ("tune",), as_json=as_json)
+
+
+@app.command()
+def generate(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
+    """Draw the missing responses of the base and of every checkpoint."""
+    _run_stages(study, out, ("generate",), as_json=as_json)
+
+
+@app.command()
+def judge(
+    study: StudyOrRun,
+    out: Out = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            help="Add a judge to the run directory, and judge with it too.",
+            autocompletion=judge_names,
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", help="Take away a judge that was added with --judge.")
+    ] = None,
+    judges_from: JudgesFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the responses that have not been judged; generates nothing."""
+    if judge or drop:
+        _change_judges(study, judge or [], drop or [], judges_from)
+    _run_stages(study, out, ("judge",), as_json=as_json)
+
+
+@app.command()
+def observe(
+    study: StudyOrRun,
+    out: Out = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Take a half-finished study as far as it is balanced, and label it so."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Join responses and judgments into observations.parquet."""
+    _run_stages(study, out, ("observe",), partial=partial, as_json=as_json)
+
+
+@app.command()
+def report(study: RunPath, as_json: AsJson = False) -> None:
+    """Write the report of an analysed run directory or import: HTML, Markdown, CSV, SVG."""
+    from aftertune.store import ImportDirectory
+
+    if ImportDirectory(study).is_there():
+        from aftertune.commands.report_import import analysis_of, report_import
+
+        page = report_import(ImportDirectory(study))
+        print_analysis(analysis_of(ImportDirectory(study)), [page], as_json=as_json)
+        return
+    _run_stages(study, None, ("report",), as_json=as_json)
+
+
+def _run_stages(
+    target: Path, out: Path | None, stages: tuple[str, ...], *, partial: bool = False, as_json: bool
+) -> None:
+    from aftertune.pipeline import run_stages
+    from aftertune.study import read_study
+
+    if target.is_dir():
+        if out is not None:
+            raise typer.BadParameter(f"--out goes with a study file; {target} is already a run directory")
+        study_file, directory = None, run_at(target).root
+    else:
+        study_file, directory = target, out or Path("runs") / read_study(target).name
+    with shown_progress() as progress:
+        page = run_stages(study_file, directory, stages, partial=partial, progress=progress, told=print_cost)
+    if "report" in stages:
+        tell(directory, page, as_json=as_json)
+    elif as_json:
+        print(json.dumps({"run": str(directory), "stages": list(stages)}))
+    else:
+        print(f"{', '.join(stages)}: done in {directory}")
+
+
+def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:
+    from aftertune.judges.added import add_judges, drop_judges, named_specs
+
+    run = run_at(target)
+    with run.locked():
+        drop_judges(run, drop)
+        add_judges(run, named_specs(add, study_file))
