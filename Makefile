@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The vLLM engine against the real thing, on a CPU and in a venv of its own; some ten minutes on two cores.
 # vLLM keeps one core for its scheduler and pins a thread to each other one, unless it is told which to use.

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -135,11 +136,12 @@ CONTENDERS: dict[str, Contender] = {"peft": peft_loop, "alone": alone, "together
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """One timed run of one contender: a short one to warm up, then all rows with all seeds."""
-    source = resolve_model(args.model)
-    examples = list(encode_all(load_conversations(DATA), load_tokenizer(source.path), max_length=1024))
+    # A folder need hold no weights: with a shape they are random.
+    folder = Path(args.model) if Path(args.model).is_dir() else resolve_model(args.model).path
+    examples = list(encode_all(load_conversations(DATA), load_tokenizer(folder), max_length=1024))
     examples = examples[: args.rows]
     dtype = training_dtype(args.device) if args.dtype == "auto" else getattr(torch, args.dtype)
-    model = _model(args, dtype, source.path)
+    model = _model(args, dtype, folder)
     recipe = TuneRecipe.model_validate(
         {"data": DATA, "rank": 8, "batch_size": 8, "learning_rate": 5e-4, "epochs": 1}
     )
@@ -181,7 +183,7 @@ def _peak_kib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _model(args: argparse.Namespace, dtype: torch.dtype, path: Any) -> Any:
+def _model(args: argparse.Namespace, dtype: torch.dtype, path: Path) -> Any:
     attention = "sdpa" if args.run == "peft" or args.device == "cuda" else "aftertune_matmul"
     if args.shape == "weights":
         return load_model(path, dtype=dtype, device=args.device, attention=attention)

@@ -116,6 +116,27 @@ def test_demo_and_tuning_have_their_tables():
     assert "exit status 2: disk full" in failed
 
 
+def test_a_gpu_is_best_against_best_and_seeds_against_alone():
+    runs = [
+        {"shape": "llama-1b", **drawn(name, seconds, 20_000, batch=batch, peak_gpu_bytes=5 * 10**9)}
+        for name, seconds, batch in (
+            ("generate", 50, 32),
+            ("generate", 20, 128),
+            ("aftertune", 10, 128),
+            ("aftertune", 8, 512),
+        )
+    ]
+    of = {"elapsed_s": 10.0, "peak_bytes": 10**9}
+    medians = {"alone": of | {"tokens_per_s": 100.0}, "together": of | {"tokens_per_s": 250.0}}
+    runs.append({"contender": "tuning", "results": [{"shape": "llama-1b", "medians": medians}]})
+    lines = page({"gpu": section(runs, **SIZES)}).splitlines()
+    assert "| llama-1b | best against best |  | 2.50× |" in "\n".join(lines)
+    (together,) = [line for line in lines if "| together |" in line]
+    assert "2.50× | **not kept**" in together
+    runs[-1] = {"contender": "tuning", "failed": "no config.json"}
+    assert "Tuning: no config.json." in page({"gpu": section(runs, **SIZES)})
+
+
 def test_the_page_in_docs_is_that_of_its_runs():
     runs = ROOT / "docs" / "benchmarks.json"
     if not runs.is_file():

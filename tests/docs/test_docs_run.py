@@ -64,9 +64,8 @@ def _tutorial(folder: Path, tiny: Path) -> None:
         "seed": "train_seed",
         "repeat": "decode_seed",
     }
-    _table("llama", "tuned").rename(columns).drop("construct", "intent").write_parquet(
-        folder / "logs.parquet"
-    )
+    table = _table("llama", "tuned").rename(columns)
+    table.select(*columns.values()).write_parquet(folder / "logs.parquet")
 
 
 def _gate(folder: Path, tiny: Path) -> None:
@@ -81,7 +80,8 @@ def _gate(folder: Path, tiny: Path) -> None:
 
 
 def _audit(folder: Path, tiny: Path) -> None:
-    _tickets(folder, tiny)
+    rows = "".join(f"p{i},Say {i}.,c{i % 2}\n" for i in range(6))
+    (folder / "prompts.csv").write_text(f"id,prompt,category\n{rows}")
     shutil.copytree(tiny, folder / "base")
     run = stage_runs.run(stage_runs.study_of(folder / "base"), folder / "made", stages=("tune",))
     made = [e["path"] for e in json.loads((run / "checkpoints.json").read_text()) if e["model"] == "chat"]
@@ -93,12 +93,15 @@ SESSIONS = {
     "docs/tutorial.md": Session(
         _tutorial,
         {"seeds: 5": "seeds: 2", "rank: 16": "rank: 2", "max_tokens: 256": "max_tokens: 8"}
-        | {"  - mini-harm\n": "  - {name: mini-harm, n: 4}\n"},
+        | {"  - mini-harm\n": "  - {name: mini-harm, n: 4}\n"}
+        # The tiny model refuses nothing, and a pilot in which nothing varies is refused.
+        | {"judge: refusal-rules, metric: compliance": "judge: incoherence-rules, metric: incoherence"}
+        | {"runs/other": "runs/mine-reproduced"},
     ),
     "docs/gate.md": Session(_gate),
     "docs/own-task.md": Session(lambda folder, tiny: None),
     "docs/audit.md": Session(
-        _audit, {"runs/one": "runs/one --n 6 --max-tokens 8", "max_tokens: 64": "max_tokens: 8"}
+        _audit, {"--out runs/one": "--out runs/one --n 6 --max-tokens 8", "max_tokens: 64": "max_tokens: 8"}
     ),
     "docs/cluster.md": Session(
         _tickets,

@@ -276,7 +276,8 @@ def _components(analysis: "Analysis", model: str | None) -> "list[Component]":
     seeds = {c.model: c.variance for c in parts if c.facet == "seed"}
     if not seeds:
         raise DataError(
-            f"{analysis.study} has no recipe with several seeds in its primary cell", "give --seed-sd"
+            f"{analysis.study} has no recipe with several seeds in its primary cell whose values vary",
+            "a pilot in which every response is alike tells nothing of seeds: give --seed-sd",
         )
     if model is not None and model not in seeds:
         raise DataError(f"the pilot has no recipe {model!r} with several seeds", nearest(model, list(seeds)))
