@@ -32,9 +32,9 @@ are drawn, so the contenders' numbers of tokens differ a little; end tokens coun
   and padded left, sdpa attention, {dtype} (what is fast here), at the best of its batches, found below.
 - vLLM: its CPU build, {dtype}, all requests at once, adapters by request."""
 GPU_INTRO = """Random weights in bfloat16, {checkpoints} checkpoints (the base and adapters of rank 8) ×
-{items} prompts, at most {max_tokens} tokens, temperature {temperature}; one token of forty is an end token, so
-that responses end as soon as real ones. Numerics are fast on a GPU: exact is promised on CPUs alone. Seconds are
-of one run, without start-up."""
+{items} prompts, at most {max_tokens} tokens, temperature {temperature}; one token of forty is an end token,
+so that responses end as soon as real ones. Numerics are fast on a GPU: exact is promised on CPUs alone.
+Seconds are of one run, without start-up."""
 GPU_TUNING_INTRO = """By scripts/bench_tuning.py: five seeds of one recipe (rank 8, batches of 8, the packaged
 chat rows), in a plain peft loop, in ours one seed after another (alone), and in one pass over the shared base
 (together)."""
