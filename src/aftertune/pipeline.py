@@ -42,13 +42,17 @@ def told_nobody(resolved: Resolved, found: Estimate) -> None:
     """Say nothing of the cost."""
 
 
-def run_study(study_file: Path, out: Path, *, progress: Progress = no_progress) -> Path:
+def run_study(
+    study_file: Path, out: Path, *, progress: Progress = no_progress, executor: Executor | None = None
+) -> Path:
     """Run a study from its file to its report; finished work is never repeated.
 
     Args:
         study_file: the study.
         out: its run directory, made if absent.
         progress: told (stage, done, total) as the work goes on.
+        executor: has trainings and draws done by other processes (`aftertune.executors.open_executor`); it
+            stays open.
 
     Returns:
         The path of the report's page.
@@ -56,7 +60,7 @@ def run_study(study_file: Path, out: Path, *, progress: Progress = no_progress) 
     Raises:
         AftertuneError: the study, its data or the run directory is wrong; what was finished is kept.
     """
-    return run_stages(study_file, out, STAGES, progress=progress)
+    return run_stages(study_file, out, STAGES, progress=progress, executor=executor)
 
 
 def run_stages(

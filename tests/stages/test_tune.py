@@ -328,6 +328,8 @@ def test_a_folder_that_cannot_be_written_is_named(tiny_model, tmp_path, monkeypa
 
     monkeypatch.setattr(training, "run_command", lambda *args, **kwargs: full())
     write_trainer(tmp_path)
-    with pytest.raises(StoreError, match=r"cannot write the checkpoint mine/1 .*No space left.*\n.*is kept"):
+    with pytest.raises(
+        StoreError, match=r"cannot write a checkpoint in .*checkpoints: No space left.*\n.*is kept"
+    ):
         run(small(tiny_model, mine={"command": COMMAND}), tmp_path / "run", stages=TUNE)
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []

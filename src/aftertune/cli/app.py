@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from aftertune import __version__
-from aftertune.cli.printing import stop
+from aftertune.cli.printing import Interrupted, stop
 from aftertune.errors import AftertuneError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; a fault that a user can mend is a message and exit code 2, never a traceback."""
     _log_to_stderr()
+    _end_like_ctrl_c()
     _plain_without_colour()
     debug = "--debug" in sys.argv
     if debug:  # before or after the command's name, which typer would not let it stand after
@@ -67,6 +69,16 @@ def _plain_without_colour() -> None:
     # rich leaves out colours alone, and bold text and moving bars are escapes too.
     if os.environ.get("NO_COLOR"):
         os.environ["TERM"] = "dumb"
+
+
+def _end_like_ctrl_c() -> None:
+    # A scheduler's or a closed terminal's way to end us: workers are stopped and files closed as after Ctrl-C.
+    def interrupt(signum: int, _: object) -> None:
+        raise Interrupted(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
+            signal.signal(signum, interrupt)
 
 
 def _close_stdout() -> None:

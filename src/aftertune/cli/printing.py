@@ -1,6 +1,7 @@
 """What commands share: their common options, progress, and how results are printed."""
 
 import json
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from aftertune.executors import Executor
     from aftertune.records import Progress
     from aftertune.records.analysis import Analysis
     from aftertune.stages.check import Estimate, Resolved
@@ -26,6 +28,30 @@ JudgesFrom = Annotated[
     Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
 ]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor", help="Who trains and draws: local (processes of this machine) or ray (a cluster)."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", help="How many at a time; local: 1 by default, ray: as many as fit the cluster.", min=1
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="Of the Ray cluster (auto, host:port); without it one is started here."),
+]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that asks the process to end, other than Ctrl-C's."""
+
+    def __init__(self, signum: int):
+        super().__init__()
+        self.signum = signum
 
 
 def run_at(directory: Path) -> "RunDirectory":
@@ -97,8 +123,37 @@ def shown_progress() -> "Generator[Progress]":
     try:
         with progress_bars() as progress:
             yield progress
-    except KeyboardInterrupt:
-        stop("interrupted; what was finished is kept: run the same command again to go on", 130)
+    except KeyboardInterrupt as error:
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        stop(
+            f"interrupted ({signal.Signals(signum).name}); "
+            "what was finished is kept: run the same command again to go on",
+            128 + signum,
+        )
+
+
+@contextmanager
+def opened_executor(name: str, workers: int | None, address: str | None) -> "Generator[Executor | None]":
+    """The executor that the options name, closed on every way out; None where this process does all.
+
+    Raises:
+        typer.BadParameter: there is no such executor, or an option that goes with another.
+        EngineError: it cannot be had here.
+    """
+    from typing import get_args
+
+    from aftertune.executors import ExecutorName, open_executor
+
+    if name not in get_args(ExecutorName):
+        raise typer.BadParameter(f"--executor is {name!r}; known: {', '.join(get_args(ExecutorName))}")
+    if address is not None and name != "ray":
+        raise typer.BadParameter("--address goes with --executor ray")
+    executor = open_executor(name, workers=workers, address=address)
+    try:
+        yield executor
+    finally:
+        if executor is not None:
+            executor.close()
 
 
 def stop(message: str, code: int) -> NoReturn:

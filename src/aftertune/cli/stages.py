@@ -10,12 +10,16 @@ import typer
 from aftertune.cli.app import app
 from aftertune.cli.completion import judge_names, preset_names
 from aftertune.cli.printing import (
+    Address,
     AsJson,
+    ExecutorOption,
     JudgesFrom,
     Out,
     RunPath,
     StudyFile,
     StudyOrRun,
+    Workers,
+    opened_executor,
     print_analysis,
     print_cost,
     print_rows,
@@ -89,23 +93,44 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(study: StudyFile, out: Out = None, as_json: AsJson = False) -> None:
+def run(
+    study: StudyFile,
+    out: Out = None,
+    executor: ExecutorOption = "local",
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Run a study from its file to its report. Finished work is kept and never repeated."""
     from aftertune.pipeline import STAGES
 
-    _run_stages(study, out, STAGES, as_json=as_json)
+    _run_stages(study, out, STAGES, executor=(executor, workers, address), as_json=as_json)
 
 
 @app.command()
-def tune(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
+def tune(
+    study: StudyOrRun,
+    out: Out = None,
+    executor: ExecutorOption = "local",
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Fine-tune each recipe with each seed."""
-    _run_stages(study, out, ("tune",), as_json=as_json)
+    _run_stages(study, out, ("tune",), executor=(executor, workers, address), as_json=as_json)
 
 
 @app.command()
-def generate(study: StudyOrRun, out: Out = None, as_json: AsJson = False) -> None:
+def generate(
+    study: StudyOrRun,
+    out: Out = None,
+    executor: ExecutorOption = "local",
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Draw the missing responses of the base and of every checkpoint."""
-    _run_stages(study, out, ("generate",), as_json=as_json)
+    _run_stages(study, out, ("generate",), executor=(executor, workers, address), as_json=as_json)
 
 
 @app.command()
@@ -163,7 +188,13 @@ def report(study: RunPath, as_json: AsJson = False) -> None:
 
 
 def _run_stages(
-    target: Path, out: Path | None, stages: tuple[str, ...], *, partial: bool = False, as_json: bool
+    target: Path,
+    out: Path | None,
+    stages: tuple[str, ...],
+    *,
+    partial: bool = False,
+    executor: tuple[str, int | None, str | None] = ("local", None, None),
+    as_json: bool,
 ) -> None:
     from aftertune.pipeline import run_stages
     from aftertune.study import read_study
@@ -174,8 +205,16 @@ def _run_stages(
         study_file, directory = None, run_at(target).root
     else:
         study_file, directory = target, out or Path("runs") / read_study(target).name
-    with shown_progress() as progress:
-        page = run_stages(study_file, directory, stages, partial=partial, progress=progress, told=print_cost)
+    with shown_progress() as progress, opened_executor(*executor) as opened:
+        page = run_stages(
+            study_file,
+            directory,
+            stages,
+            partial=partial,
+            progress=progress,
+            told=print_cost,
+            executor=opened,
+        )
     if "report" in stages:
         tell(directory, page, as_json=as_json)
     elif as_json:

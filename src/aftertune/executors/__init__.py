@@ -22,7 +22,7 @@ def open_executor(name: ExecutorName, *, workers: int | None, address: str | Non
     Args:
         name: `local` for processes of this machine, `ray` for a Ray cluster.
         workers: how many at a time; by default 1 locally, and on Ray as many as the cluster has room for.
-        address: of the Ray cluster (`auto`, `ray://host:port`, or host:port); None starts one here.
+        address: of the Ray cluster (`auto` for this machine's, or host:port); None starts one here.
 
     Raises:
         EngineError: ray is not installed, or there is no cluster at the address.

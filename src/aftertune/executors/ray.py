@@ -6,6 +6,7 @@ when a worker first needs them, and come back as bytes when one was trained: the
 
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _DEAD = (exceptions.RayActorError, exceptions.ObjectLostError, exceptions.OutOfMemoryError)
 _LOOK_S = 1.0  # how often nodes that joined are looked for
+_REACH_S = 5.0
 _PATIENCE_S = 60.0  # without any worker, before it is said
 _QUIET = ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE", "TOKENIZERS_PARALLELISM")
 
@@ -222,12 +224,22 @@ class _Actor:
 def _join(address: str | None) -> None:
     here: dict[str, Any] = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
+        if address not in (None, "auto"):
+            _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(
             f"cannot join a Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}",
             "give --address of a running cluster (`ray start --head` prints it), or leave it out",
         ) from error
+
+
+def _reach(address: str) -> None:
+    """Fail in seconds where nobody listens; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address} is no host:port")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
 def _room(needs: Needs) -> int:

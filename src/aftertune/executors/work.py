@@ -1,5 +1,6 @@
 """What a worker does: it draws responses or trains, with engines that it keeps open from job to job."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,8 @@ class Worker:
     """Does one job at a time, in a process of its own."""
 
     def __init__(self) -> None:
+        # A worker's words go to the driver's terminal, and this library gives advice on kernels there.
+        logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
         self._engines = WarmEngines()
 
     def do(self, job: Job) -> Outcome:
