@@ -43,7 +43,7 @@ def completion(text: str | None, *, finish: str = "stop", **message: Any) -> Ans
 class Server:
     """Answers each request by `script(number from 0, the request's body)`; keeps what was asked."""
 
-    def __init__(self, script: Callable[[int, dict[str, Any]], Answer]):
+    def __init__(self, script: Callable[[int, dict[str, Any]], Answer], *, port: int = 0):
         self.script = script
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -72,7 +72,7 @@ class Server:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""A rubric judge in a study: nothing is lost, scored or asked twice, and a dead endpoint stops the run."""
+"""A rubric judge in a study: nothing is lost, scored or asked twice, and where no judge can be asked the run stops."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_study_with_a_rubric_judge(
         assert 0 < len(server.asked) - n_asked <= n_failed
         own = tmp_path / "rubric.yaml"
         own.write_text("{construct: refused, prompt: '{prompt} {response}', answers: {a: 0, b: 1}}")
-        other = study | {"judges": ["refusal-rules", {"name": "other", "rubric": str(own), **asked}]}
+        other = study | {"judges": [{"name": "other", "rubric": str(own), **asked}]}
         with pytest.raises(EngineError, match="32 times in a row"):
             run(other, tmp_path / "other", stages=("tune", "generate", "judge"))
     finally:

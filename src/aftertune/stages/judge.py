@@ -1,15 +1,18 @@
 """Judge: every judgment that is missing, of every response of the study; no model under study is touched."""
 
+import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from aftertune.errors import EngineError
 from aftertune.judges import Case, Judge, Judgments, get_judge, needs_reference
 from aftertune.judges.added import judges_of
+from aftertune.judges.base import no_values, without_a_text
 from aftertune.records import (
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
@@ -22,7 +25,9 @@ from aftertune.records import (
     ResponseStatus,
 )
 from aftertune.store import RunDirectory, read_shards, write_shard
-from aftertune.study import Study
+from aftertune.study import JudgeSpec, Study
+
+log = logging.getLogger(__name__)
 
 _SHARD_RESPONSES = 2000
 _SHARD_S = 60.0  # what a slow judge loses when it is interrupted
@@ -34,25 +39,89 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
     Args:
         run: a run directory with responses.
         progress: told (stage, done, total), in responses × judges × judge repeats.
+
+    A judge whose endpoint is down holds up no other: its judgments are failed ones with the reason, which
+    the next run asks for again.
+
+    Raises:
+        EngineError: the endpoints of all judges are down.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     specs, responses = judges_of(run, study), _responses(run)
-    judges = [get_judge(spec) for spec in specs]
-    concerned = [_concerned(a_judge, responses) for a_judge in judges]
-    total = sum(one.height * spec.repeats for one, spec in zip(concerned, specs, strict=True))
+    works = [_Work.of(run, spec, responses) for spec in specs]
+    total = sum(work.concerned.height * work.spec.repeats for work in works)
     n_done = 0
-    for spec, a_judge, concerning in zip(specs, judges, concerned, strict=True):
-        folder = run.judgments(a_judge.name, a_judge.sha256)
-        judged = read_shards(folder, JUDGMENT_COLUMNS, aside=run.aside)
-        for repeat in range(spec.repeats):
-            missing = _missing(concerning, judged.filter(pl.col("judge_repeat") == repeat))
-            n_done += concerning.height - missing.height
-            progress("judge", n_done, total)
-            for part in missing.iter_slices(_SHARD_RESPONSES):
-                cases = [_case(entry) for entry in part.iter_rows(named=True)]
-                for judgments in _kept_as_they_come(folder, a_judge.judge(cases, repeat=repeat)):
-                    n_done += judgments
-                    progress("judge", n_done, total)
+    down: dict[str, EngineError] = {}
+    for work in works:
+        try:
+            for n_judged in work.done():
+                n_done += n_judged
+                progress("judge", n_done, total)
+        except EngineError as error:
+            if work.spec.endpoint is None:
+                raise
+            down[work.spec.name] = error
+    for work in works:
+        if work.spec.name in down and len(down) == len(works):
+            raise down[work.spec.name]
+        if work.spec.name in down:
+            reason = str(down[work.spec.name]).splitlines()[0]
+            n_failed = work.given_up(reason)
+            log.warning(
+                "judge %s did not finish: %s; %d judgments count as failed, and the same command asks for them again",
+                work.spec.name,
+                reason,
+                n_failed,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One judge, and the responses that it says something of."""
+
+    run: RunDirectory
+    spec: JudgeSpec
+    judge: Judge
+    concerned: pl.DataFrame
+
+    @classmethod
+    def of(cls, run: RunDirectory, spec: JudgeSpec, responses: pl.DataFrame) -> "_Work":
+        judge = get_judge(spec)
+        return cls(run, spec, judge, _concerned(judge, responses))
+
+    @property
+    def folder(self) -> Path:
+        """Where its judgments are kept."""
+        return self.run.judgments(self.judge.name, self.judge.sha256)
+
+    def done(self) -> Iterator[int]:
+        """Judge what is missing; yields how many responses are done, first those that were before."""
+        judged = self._judged()
+        for repeat in range(self.spec.repeats):
+            missing = _missing(self.concerned, judged.filter(pl.col("judge_repeat") == repeat))
+            yield self.concerned.height - missing.height
+            for cases in _cases(missing):
+                yield from _kept_as_they_come(self.folder, self.judge.judge(cases, repeat=repeat))
+
+    def given_up(self, reason: str) -> int:
+        """Write down that the endpoint gave no judgment of the rest; how many there are of one construct."""
+        n_failed = 0
+        for repeat in range(self.spec.repeats):
+            said = self._judged().filter(pl.col("judge_repeat") == repeat)["response_key"]
+            rest = self.concerned.filter(~pl.col("key").is_in(said.implode()))
+            n_failed += rest.height
+            for cases in _cases(rest):
+                failed = (
+                    without_a_text(case, self.judge, repeat=repeat)
+                    or no_values(case, self.judge, JudgmentStatus.FAILED, reason=reason, repeat=repeat)
+                    for case in cases
+                )
+                for _ in _kept_as_they_come(self.folder, failed):
+                    pass
+        return n_failed
+
+    def _judged(self) -> pl.DataFrame:
+        return read_shards(self.folder, JUDGMENT_COLUMNS, aside=self.run.aside)
 
 
 def _concerned(a_judge: Judge, responses: pl.DataFrame) -> pl.DataFrame:
@@ -95,6 +164,12 @@ def _responses(run: RunDirectory) -> pl.DataFrame:
         .join(responses.drop("task", "item"), on="key", how="inner", maintain_order="left")
         .join(items, on=["task", "item"], how="left", maintain_order="left")
     )
+
+
+def _cases(responses: pl.DataFrame) -> Iterator[list[Case]]:
+    """So many at a time that an interruption costs little."""
+    for part in responses.iter_slices(_SHARD_RESPONSES):
+        yield [_case(entry) for entry in part.iter_rows(named=True)]
 
 
 def _case(entry: dict[str, Any]) -> Case:
