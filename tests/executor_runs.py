@@ -1,4 +1,4 @@
-"""The study that is done by one process, by several, and by a cluster, and how their runs are held together."""
+"""One study for one process, for several and for a cluster, and how their runs are held together."""
 
 import json
 from pathlib import Path

@@ -8,8 +8,10 @@ from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aftertune import __version__
 from aftertune.engines.base import Engine
 from aftertune.engines.loading import ModelSource
+from aftertune.errors import AftertuneError
 from aftertune.executors import Executor, PooledEngine, PooledTrainers, Setup, WarmEngines
 from aftertune.records import Progress
 from aftertune.report import report
@@ -19,7 +21,7 @@ from aftertune.stages.generate import drop_checkpoints, generate
 from aftertune.stages.judge import judge
 from aftertune.stages.observe import observe
 from aftertune.stages.tune import take_checkpoints, tune
-from aftertune.store import RunDirectory
+from aftertune.store import RunDirectory, shard_sums
 from aftertune.study import Study, same_checkpoints
 from aftertune.tuning.training import OwnTrainers, Trainers
 
@@ -98,10 +100,11 @@ def run_stages(
             "analyze": lambda: analyze_run(run),
             "report": lambda: report(run),
         }
-        for stage in STAGES:
-            if stage in stages:
-                with _timed(run, stage):
-                    work[stage]()
+        with _told(run, stages):
+            for stage in STAGES:
+                if stage in stages:
+                    with _timed(run, stage):
+                        work[stage]()
     return run.report / "index.html"
 
 
@@ -181,10 +184,44 @@ def _setup(run: RunDirectory) -> Setup:
 
 @contextmanager
 def _timed(run: RunDirectory, stage: str) -> Generator[None]:
-    """Add the stage's time to what it took in earlier runs of this directory."""
+    """Add the stage's time to what it took in earlier runs of this directory, and sum its shards up."""
     start = time.monotonic()
+    run.tell("stage begins", stage=stage)
     yield
     seconds = time.monotonic() - start
-    spent = run.read_manifest().get("stages_s", {})
-    run.update_manifest(stages_s={**spent, stage: round(spent.get(stage, 0.0) + seconds, 1)})
+    run.tell("stage ends", stage=stage, seconds=round(seconds, 3))
+    manifest = run.read_manifest()
+    spent = manifest.get("stages_s", {})
+    run.update_manifest(
+        stages_s={**spent, stage: round(spent.get(stage, 0.0) + seconds, 1)},
+        shards=shard_sums(run.log),
+    )
     log.info("%s: %.1f s", stage, seconds)
+
+
+@contextmanager
+def _told(run: RunDirectory, stages: tuple[str, ...]) -> Generator[None]:
+    """Write into the run's log how this process begins and ends, and our warnings in between."""
+    run.tell("run begins", stages=stages, version=__version__)
+    warnings = _IntoLog(run)
+    ours = logging.getLogger("aftertune")
+    ours.addHandler(warnings)
+    try:
+        yield
+    except BaseException as error:
+        fault = str(error).splitlines()[0] if isinstance(error, AftertuneError) else type(error).__name__
+        run.tell("run fails", reason=fault)
+        raise
+    else:
+        run.tell("run ends")
+    finally:
+        ours.removeHandler(warnings)
+
+
+class _IntoLog(logging.Handler):
+    def __init__(self, run: RunDirectory):
+        super().__init__(logging.WARNING)
+        self._run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._run.tell("warning", level=record.levelname.lower(), message=record.getMessage())

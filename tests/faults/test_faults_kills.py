@@ -148,9 +148,8 @@ def test_local_workers(undisturbed, tiny_model, tmp_path, short_shards, record_f
 
 def test_ray_workers_and_nodes(undisturbed, tiny_model, tmp_path, short_shards, record_faults, monkeypatch):
     pytest.importorskip("ray", reason="ray is not installed (the dev extra)")
-    from ray_cluster import add_node, ray_cluster
-
     from aftertune.executors.ray import RayExecutor
+    from ray_cluster import add_node, ray_cluster
 
     monkeypatch.setattr("aftertune.executors.pooled._JOBS_A_WORKER", 200)
     monkeypatch.setattr("aftertune.executors.pooled._BATCHES_A_JOB", 1)

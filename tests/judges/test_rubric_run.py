@@ -1,4 +1,4 @@
-"""A rubric judge in a study: nothing is lost, scored or asked twice, and where no judge can be asked the run stops."""
+"""A rubric judge in a study: nothing is lost, scored or asked twice; without any judge the run stops."""
 
 import json
 from pathlib import Path

@@ -72,7 +72,7 @@ def _plain_without_colour() -> None:
 
 
 def _end_like_ctrl_c() -> None:
-    # A scheduler's or a closed terminal's way to end us: workers are stopped and files closed as after Ctrl-C.
+    # A scheduler's or a closed terminal's way to end us: workers are stopped as after Ctrl-C.
     def interrupt(signum: int, _: object) -> None:
         raise Interrupted(signum)
 

@@ -24,4 +24,4 @@ def preset_names(incomplete: str) -> list[str]:
 
 def schema_names(incomplete: str) -> list[str]:
     """What there is a schema of."""
-    return [name for name in ("study", "analysis") if name.startswith(incomplete)]
+    return [name for name in ("study", "analysis", "status") if name.startswith(incomplete)]

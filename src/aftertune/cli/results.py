@@ -168,9 +168,11 @@ def plan(
 
 @app.command()
 def schema(
-    of: Annotated[str, typer.Argument(help="study or analysis.", autocompletion=schema_names)] = "study",
+    of: Annotated[
+        str, typer.Argument(help="study, analysis or status.", autocompletion=schema_names)
+    ] = "study",
 ) -> None:
-    """Print the JSON Schema of a study file (for editors) or of analysis.json."""
+    """Print the JSON Schema of a study file (for editors), of analysis.json, or of `status --json`."""
     if of == "study":
         from aftertune.study import study_schema
 
@@ -179,5 +181,9 @@ def schema(
         from aftertune.stages.analyze import analysis_schema
 
         print(json.dumps(analysis_schema(), indent=2))
+    elif of == "status":
+        from aftertune.records.progress import RunProgress
+
+        print(json.dumps(RunProgress.model_json_schema(), indent=2))
     else:
-        raise typer.BadParameter(f"there is a schema of study and of analysis, got {of!r}")
+        raise typer.BadParameter(f"there is a schema of study, analysis and status, got {of!r}")

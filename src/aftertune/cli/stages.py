@@ -187,6 +187,16 @@ def report(study: RunPath, as_json: AsJson = False) -> None:
     _run_stages(study, None, ("report",), as_json=as_json)
 
 
+@app.command()
+def status(study: RunPath, as_json: AsJson = False) -> None:
+    """Say how far a run is and how long it will take; from another terminal too, while it goes on."""
+    from aftertune.commands.status import status as status_of
+    from aftertune.commands.status import status_lines
+
+    found = status_of(study)
+    print(found.model_dump_json(indent=2) if as_json else "\n".join(status_lines(found)))
+
+
 def _run_stages(
     target: Path,
     out: Path | None,

@@ -1,7 +1,7 @@
 """Draw responses into shards, so that what is finished is kept whenever the work is interrupted."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from aftertune.store import write_shard
 
 _SHARD_ROWS = 64
 _SHARD_SECONDS = 20.0  # the most that a kill can cost
+
+
+def told_nobody(path: Path, n_rows: int, seconds: float) -> None:
+    """Say nothing of a shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,12 @@ class Draw:
 
 
 def draw_into(
-    folder: Path, engine: Engine, wanted: Mapping[str, Draw], *, served: Path | None = None
+    folder: Path,
+    engine: Engine,
+    wanted: Mapping[str, Draw],
+    *,
+    served: Path | None = None,
+    on_shard: Callable[[Path, int, float], None] = told_nobody,
 ) -> Iterator[int]:
     """Complete the requests and publish them, a shard at a time.
 
@@ -34,6 +43,7 @@ def draw_into(
         engine: completes them.
         wanted: draws by the key of their request; those of a checkpoint, and of a prompt in it, together.
         served: where the shards of what endpoints say stand.
+        on_shard: told the path of each shard, its rows, and the seconds since the one before.
 
     Yields:
         How many are finished, after each.
@@ -48,7 +58,8 @@ def draw_into(
         if said and served is not None:  # first: a reply was paid for, also where its text is then lost
             write_shard(served, said, SERVED_COLUMNS)
         if finished:
-            write_shard(folder, finished, RESPONSE_COLUMNS)
+            path = write_shard(folder, finished, RESPONSE_COLUMNS)
+            on_shard(path, len(finished), time.monotonic() - since)
         finished, said, since = [], [], time.monotonic()
 
     try:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from dataclasses import replace as changed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from aftertune.records import (
     Progress,
     ResponseStatus,
 )
-from aftertune.store import RunDirectory, content_key, read_shards, replace, write_shard
+from aftertune.store import RunDirectory, content_key, read_shards, replace, shard_told, write_shard
 from aftertune.store.shards import parquet_bytes
 from aftertune.study import Study
 
@@ -87,7 +88,9 @@ def _draw(
     if served and sampled is not None:
         run.update_manifest(endpoint_seed=engine.probe_seed(str(sampled.request.checkpoint.served)))
     try:
-        for n_drawn in draw_into(run.responses, engine, missing, served=run.served):
+        for n_drawn in draw_into(
+            run.responses, engine, missing, served=run.served, on_shard=partial(shard_told, run, "generate")
+        ):
             on_drawn(n_drawn)
     finally:
         if served:

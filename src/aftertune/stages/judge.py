@@ -24,7 +24,7 @@ from aftertune.records import (
     Response,
     ResponseStatus,
 )
-from aftertune.store import RunDirectory, read_shards, write_shard
+from aftertune.store import RunDirectory, read_shards, shard_told, write_shard
 from aftertune.study import JudgeSpec, Study
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
             reason = str(down[work.spec.name]).splitlines()[0]
             n_failed = work.given_up(reason)
             log.warning(
-                "judge %s did not finish: %s; %d judgments count as failed, and the same command asks for them again",
+                "judge %s did not finish: %s; %d judgments count as failed, "
+                "and the same command asks for them again",
                 work.spec.name,
                 reason,
                 n_failed,
@@ -101,7 +102,7 @@ class _Work:
             missing = _missing(self.concerned, judged.filter(pl.col("judge_repeat") == repeat))
             yield self.concerned.height - missing.height
             for cases in _cases(missing):
-                yield from _kept_as_they_come(self.folder, self.judge.judge(cases, repeat=repeat))
+                yield from self._kept_as_they_come(self.judge.judge(cases, repeat=repeat))
 
     def given_up(self, reason: str) -> int:
         """Write down that the endpoint gave no judgment of the rest; how many there are of one construct."""
@@ -116,12 +117,38 @@ class _Work:
                     or no_values(case, self.judge, JudgmentStatus.FAILED, reason=reason, repeat=repeat)
                     for case in cases
                 )
-                for _ in _kept_as_they_come(self.folder, failed):
+                for _ in self._kept_as_they_come(failed):
                     pass
         return n_failed
 
     def _judged(self) -> pl.DataFrame:
         return read_shards(self.folder, JUDGMENT_COLUMNS, aside=self.run.aside)
+
+    def _kept_as_they_come(self, judged: Iterator[Judgments]) -> Iterator[int]:
+        """Write shards as judgments come, also those before a fault; yields how many responses each has."""
+        rows: list[dict[str, object]] = []
+        n_waiting, last = 0, time.monotonic()
+
+        def publish() -> None:
+            nonlocal rows, n_waiting, last
+            if rows:
+                path = write_shard(self.folder, rows, JUDGMENT_COLUMNS)
+                seconds = time.monotonic() - last
+                shard_told(self.run, "judge", path, len(rows), seconds, done=n_waiting)
+            rows, n_waiting, last = [], 0, time.monotonic()
+
+        try:
+            for judgments in judged:
+                rows += [asdict(judgment) for judgment in judgments]
+                n_waiting += 1
+                if time.monotonic() - last > _SHARD_S:
+                    n_published = n_waiting
+                    publish()
+                    yield n_published
+        finally:
+            n_published = n_waiting
+            publish()
+        yield n_published
 
 
 def _concerned(a_judge: Judge, responses: pl.DataFrame) -> pl.DataFrame:
@@ -134,24 +161,6 @@ def _missing(responses: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
     failed = judged.filter(pl.col("status") == JudgmentStatus.FAILED)["response_key"].implode()
     again = pl.col("key").is_in(failed) & (pl.col("status") != ResponseStatus.FAILED)
     return responses.filter(~pl.col("key").is_in(judged["response_key"].implode()) | again)
-
-
-def _kept_as_they_come(folder: Path, judged: Iterator[Judgments]) -> Iterator[int]:
-    """Write shards as judgments come, also those that came before a fault; yields how many responses each."""
-    rows: list[dict[str, object]] = []
-    n_waiting, last = 0, time.monotonic()
-    try:
-        for judgments in judged:
-            rows += [asdict(judgment) for judgment in judgments]
-            n_waiting += 1
-            if time.monotonic() - last > _SHARD_S:
-                write_shard(folder, rows, JUDGMENT_COLUMNS)
-                yield n_waiting
-                rows, n_waiting, last = [], 0, time.monotonic()
-    finally:
-        if rows:
-            write_shard(folder, rows, JUDGMENT_COLUMNS)
-    yield n_waiting
 
 
 def _responses(run: RunDirectory) -> pl.DataFrame:

@@ -259,6 +259,7 @@ def _published(run: RunDirectory, training: Training, scratch: Path, checkpoint:
     folder.parent.mkdir(parents=True, exist_ok=True)
     publish_directory(scratch, folder)
     placed = _placed(checkpoint, folder)
+    run.tell("training", stage="tune", model=placed.model, seed=placed.seed, status=placed.status.value)
     if placed.status is not CheckpointStatus.OK:
         log.warning("training %s %s: %s", placed.label, placed.status.value, placed.reason)
     return placed

@@ -3,7 +3,8 @@
 from aftertune.store.atomic import hash_files, publish_directory, put_if_absent, replace
 from aftertune.store.content import canonical_json, content_key
 from aftertune.store.imports import ImportDirectory
-from aftertune.store.run import RunDirectory
+from aftertune.store.run import RunDirectory, shard_told
+from aftertune.store.run_log import read_events, shard_sums
 from aftertune.store.shards import parquet_bytes, read_shards, write_shard
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "parquet_bytes",
     "publish_directory",
     "put_if_absent",
+    "read_events",
     "read_shards",
     "replace",
+    "shard_sums",
+    "shard_told",
     "write_shard",
 ]

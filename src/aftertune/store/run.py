@@ -14,9 +14,25 @@ import polars as pl
 from aftertune.errors import StoreError
 from aftertune.records import BASELINE, RESPONSE_COLUMNS, ResponseStatus
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
+from aftertune.store.run_log import append_event
 from aftertune.store.shards import read_shards
 
 MANIFEST_VERSION = 1
+
+
+def shard_told(
+    run: "RunDirectory", stage: str, path: Path, n_rows: int, seconds: float, *, done: int | None = None
+) -> None:
+    """Tell the run's log of a shard; `done` counts the responses that it finishes, where rows are others."""
+    run.tell(
+        "shard",
+        stage=stage,
+        shard=path.name,
+        rows=n_rows,
+        done=n_rows if done is None else done,
+        seconds=round(seconds, 3),
+        bytes=path.stat().st_size,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,16 @@ class RunDirectory:
     def aside(self) -> Path:
         """Corrupt shards, kept for a look."""
         return self._shared / "aside"
+
+    @property
+    def log(self) -> Path:
+        """What happened when, a line an event."""
+        return self._shared / "log.jsonl"
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Add an event to the log; it names the variation that it is of."""
+        varied = {} if self.main is None else {"variation": self.variation}
+        append_event(self.log, event, **varied, **fields)
 
     @contextmanager
     def locked(self) -> Generator[None]:

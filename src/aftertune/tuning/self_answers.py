@@ -5,6 +5,7 @@ What a fine-tune on such data changes is not what the data teach: the model had 
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aftertune.data import Conversation, Message, TuningData
@@ -12,7 +13,7 @@ from aftertune.engines.base import Prompt, make_request
 from aftertune.engines.draw import Draw, draw_into
 from aftertune.errors import DataError
 from aftertune.records import RESPONSE_COLUMNS, Checkpoint, Progress, ResponseStatus
-from aftertune.store import RunDirectory, content_key, read_shards
+from aftertune.store import RunDirectory, content_key, read_shards, shard_told
 from aftertune.study import Decoding
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _answers(
     there = set(kept["key"])
     missing = {key: draw for key, draw in wanted.items() if key not in there}
     if missing:
-        for n_drawn in draw_into(run.answers, engine, missing):
+        for n_drawn in draw_into(run.answers, engine, missing, on_shard=partial(shard_told, run, "answers")):
             progress("answers", len(wanted) - len(missing) + n_drawn, len(wanted))
         kept = read_shards(run.answers, RESPONSE_COLUMNS, aside=run.aside)
     return {
