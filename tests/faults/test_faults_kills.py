@@ -84,7 +84,7 @@ def test_the_driver(undisturbed, tiny_model, tmp_path, record_faults):
     n_killed = n_ended = 0
     while n_killed < N_KILLS and n_ended < 3:
         process = life()
-        before, wanted, pause = n_files(out), rng.randint(0, 25), rng.uniform(0, 0.2)
+        before, wanted, pause = n_files(out), rng.randint(0, 10), rng.uniform(0, 0.2)
         while process.poll() is None:
             if n_files(out) >= before + wanted:
                 time.sleep(pause)

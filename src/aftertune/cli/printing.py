@@ -140,7 +140,7 @@ def opened_executor(name: str, workers: int | None, address: str | None) -> "Gen
         typer.BadParameter: there is no such executor, or an option that goes with another.
         EngineError: it cannot be had here.
     """
-    from typing import get_args
+    from typing import cast, get_args
 
     from aftertune.executors import ExecutorName, open_executor
 
@@ -148,7 +148,7 @@ def opened_executor(name: str, workers: int | None, address: str | None) -> "Gen
         raise typer.BadParameter(f"--executor is {name!r}; known: {', '.join(get_args(ExecutorName))}")
     if address is not None and name != "ray":
         raise typer.BadParameter("--address goes with --executor ray")
-    executor = open_executor(name, workers=workers, address=address)
+    executor = open_executor(cast(ExecutorName, name), workers=workers, address=address)
     try:
         yield executor
     finally:

@@ -9,7 +9,7 @@ from aftertune.executors.work import Job, Outcome
 
 log = logging.getLogger(__name__)
 
-_MOST_DEATHS = 3  # of workers in a row, with no job finished between them: then it is the job's own fault
+_MOST_DEATHS = 3  # of workers over one job: then it is the job's own fault
 
 
 class Executor(Protocol):
@@ -41,14 +41,14 @@ def longest_first(jobs: Sequence[Job]) -> list[int]:
 
 
 def refuse_deaths(n: int, error: Exception) -> None:
-    """Say that a worker died; after a few in a row it is no accident.
+    """Say that a worker died, the `n`-th over its job; after a few of them it is no accident.
 
     Raises:
-        EngineError: so many died with no job finished between them.
+        EngineError: so many died over one job.
     """
     if n >= _MOST_DEATHS:
         raise EngineError(
-            f"workers died {n} times in a row: {str(error).splitlines()[0]}",
+            f"{n} workers died one after the other over the same job: {str(error).splitlines()[0]}",
             "were they out of memory? Use fewer workers or a lower engine.batch_rows; what is done is kept",
         ) from error
     log.warning("a worker died: its job is done again")

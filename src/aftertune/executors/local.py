@@ -28,7 +28,7 @@ class LocalExecutor:
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """Have the jobs done; a pool that broke is opened again."""
         waiting = longest_first(jobs)
-        n_deaths = 0
+        n_deaths = 0  # since a job was finished: which one of them broke the pool is not known
         try:
             while waiting:
                 try:

@@ -9,6 +9,7 @@ import os
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +68,8 @@ class RayExecutor:
         """Have the jobs done; a job whose worker or node is gone is given to another."""
         waiting = longest_first(jobs)
         running: dict[Any, tuple[int, _Member]] = {}
-        n_deaths, since = 0, time.monotonic()
+        n_deaths: Counter[int] = Counter()  # by the job's place
+        since = time.monotonic()
         try:
             while waiting or running:
                 self._hire(jobs[0].needs)
@@ -84,10 +86,9 @@ class RayExecutor:
                     except _DEAD as error:
                         self._staff.remove(member)
                         waiting.insert(0, place)
-                        n_deaths += 1
-                        refuse_deaths(n_deaths, error)
+                        n_deaths[place] += 1
+                        refuse_deaths(n_deaths[place], error)
                         continue
-                    n_deaths = 0
                     _keep(jobs[place], files)
                     yield place, outcome
         except BaseException:
