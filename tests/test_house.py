@@ -8,7 +8,7 @@ from pathlib import Path
 
 SRC = Path(__file__).parents[1] / "src" / "aftertune"
 FLOORS = (
-    ("errors",),
+    ("errors", "foreign_text"),
     ("records", "seeds"),
     ("stats",),
     ("study", "store", "sources"),

@@ -40,7 +40,7 @@ analysis:
 """  # noqa: E501
 # Every key that the example leaves out.
 REST = {
-    "revision": "0123abc",
+    "revision": "0123abcdef0123abcdef0123abcdef0123abcdef",
     "seeds": [3, 1, 4],
     "keep_checkpoints": "last",
     "engine": {"name": "transformers", "batch_rows": 16, "threads": 2, "dtype": "bfloat16", "device": "cpu"},
@@ -344,7 +344,7 @@ FILES = {
             for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)
         )
         + b"name: *m\n",
-        r"name: expected text, got a list of 8",
+        r"aliases stand for more than 200,000 values",
     ),
 }
 

@@ -183,7 +183,7 @@ BASE = {
         ({"path": "x.csv", "hub": "a/b"}, r"got path and hub"),
         ({"hub": "a/b", "file": "x.csv"}, r"needs hub, file and revision"),
         ({"path": "x.csv", "revision": "0" * 40}, r"needs hub, file and revision"),
-        ({"hub": "a/b", "file": "x", "revision": "main"}, r"recipes\.a\.data\.revision: expected"),
+        ({"hub": "a/b", "file": "x", "revision": "main"}, r"recipes\.a\.data\.revision: expected a commit"),
         ({"name": "dolly", "columns": {"user": "q", "assistant": "a"}}, r"columns of 'dolly' are known"),
         ({"path": "x.csv", "min_chars": 9, "max_chars": 3}, r"min_chars 9 is more than max_chars 3"),
         ({"path": "x.csv", "safety_mix": 1.0}, r"safety_mix: expected less than 1"),

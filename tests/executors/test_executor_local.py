@@ -75,7 +75,7 @@ class TestWorkersThatDie:
         assert "a worker died" in caplog.text
 
     def test_a_job_that_kills_its_worker_each_time_is_named_as_such(self, workers):
-        with pytest.raises(EngineError, match=r"3 workers died one after the other.*\n.*out of memory.*is kept"):
+        with pytest.raises(EngineError, match=r"3 workers died.*the same job.*\n.*out of memory.*kept"):
             list(workers.run(jobs_of(_Job(1, "dies"))))
 
     def test_a_fault_of_ours_comes_through(self, workers):

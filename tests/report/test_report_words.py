@@ -1,5 +1,6 @@
 import pytest
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Missing
 from aftertune.report import words
 
@@ -51,7 +52,7 @@ def test_p_values():
     ],
 )
 def test_unseen_characters_are_made_visible(text: str, shown: str):
-    assert words.visible(text) == shown
+    assert visible(text) == shown
 
 
 def test_a_rate_without_estimate_gives_its_bounds(analysis):

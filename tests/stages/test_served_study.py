@@ -191,7 +191,7 @@ def test_check_wants_the_key_and_an_address(monkeypatch: pytest.MonkeyPatch) -> 
     ("changes", "message"),
     [
         ({"numerics": "exact"}, "numerics: exact cannot be promised by an endpoint"),
-        ({"revision": "abc"}, "revision is a commit of the hub's"),
+        ({"revision": "a" * 40}, "revision is a commit of the hub's"),
         ({"seeds": 1}, r"recipes\.chat\.served has 2 names for 1 seed: write `seeds: 2`"),
         ({"recipes": {"chat": {"served": ["a", "a"]}}}, r"recipes\.chat\.served names a more than once"),
         ({"recipes": {"chat": {"data": "packaged:chat"}}}, r"recipes\.chat is of this machine"),

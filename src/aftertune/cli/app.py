@@ -4,14 +4,19 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import warnings
+from types import TracebackType
 from typing import Annotated
 
 import typer
 
 from aftertune import __version__
-from aftertune.cli.printing import Interrupted, stop
+from aftertune.cli.printing import Interrupted, say, stop
 from aftertune.errors import AftertuneError
+from aftertune.foreign_text import for_terminal
+
+_LESS_MEMORY = "lower engine.batch_rows, a recipe's batch_size, or --workers; what was finished is kept"
 
 app = typer.Typer(
     name="aftertune",
@@ -27,6 +32,7 @@ def main() -> None:
     _log_to_stderr()
     _end_like_ctrl_c()
     _plain_without_colour()
+    sys.excepthook = _show_traceback
     debug = "--debug" in sys.argv
     if debug:  # before or after the command's name, which typer would not let it stand after
         sys.argv.remove("--debug")
@@ -37,6 +43,10 @@ def main() -> None:
         if debug:
             raise
         stop(str(error) if isinstance(error, AftertuneError) else _of_system(error), 2)
+    except MemoryError as error:
+        if debug:
+            raise
+        stop(f"out of memory: {str(error) or 'nothing more is to be had'}\n  → {_LESS_MEMORY}", 2)
     except Exception as error:
         if debug:
             raise
@@ -56,7 +66,7 @@ def _options(
     ] = False,
 ) -> None:
     if version:
-        print(f"aftertune {__version__}")
+        say(f"aftertune {__version__}")
         raise typer.Exit()
 
 
@@ -89,10 +99,19 @@ def _close_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Shown(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record))
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(for_terminal("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def _log_to_stderr() -> None:
     # On our own logger: other libraries' advice must not come under our name.
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("aftertune: %(message)s"))
+    handler.setFormatter(_Shown("aftertune: %(message)s"))
     logging.getLogger("aftertune").addHandler(handler)
 
 

@@ -1,13 +1,12 @@
 """Commands that take results in from other tools and give them out."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from aftertune.cli.app import app
-from aftertune.cli.printing import AsJson
+from aftertune.cli.printing import AsJson, say, say_json
 from aftertune.commands.import_options import ImportOptions
 from aftertune.commands.options import spelled_out
 
@@ -31,9 +30,9 @@ def import_(
 
     found = import_logs(logs or [], out, options)
     if as_json:
-        print(json.dumps({"directory": str(out), **found.record}, indent=2))
+        say_json({"directory": str(out), **found.record})
         return
-    print("\n".join([*import_lines(found), f"import.json: {out / 'import.json'}"]))
+    say("\n".join([*import_lines(found), f"import.json: {out / 'import.json'}"]))
 
 
 @app.command()
@@ -57,7 +56,7 @@ def export(
     found = export_source(source, to, out, models=model or (), datasets=dataset or ())
     if as_json:
         files = [str(file) for file in found.files]
-        print(json.dumps({"to": found.to, "files": files, "n_observations": found.n_observations}))
+        say_json({"to": found.to, "files": files, "n_observations": found.n_observations})
         return
     n = "" if found.n_observations is None else f", {found.n_observations} judgments"
-    print(f"{found.to}: {len(found.files)} {'file' if len(found.files) == 1 else 'files'}{n}: {out}")
+    say(f"{found.to}: {len(found.files)} {'file' if len(found.files) == 1 else 'files'}{n}: {out}")

@@ -1,6 +1,5 @@
 """Commands that list what is known: tasks, judges, models, data."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from aftertune.cli.app import app
 from aftertune.cli.completion import judge_names, task_names
-from aftertune.cli.printing import AsJson, JudgesFrom, print_rows
+from aftertune.cli.printing import AsJson, JudgesFrom, print_rows, say, say_json, say_result
 from aftertune.commands.calibrate import LabelOptions
 from aftertune.commands.options import spelled_out
 
@@ -51,7 +50,7 @@ def show_task(
     from aftertune.commands.tasks import describe_task, task_lines
 
     shown = describe_task(name, data_dir=data_dir, revision=revision, n=n, root_seed=root_seed)
-    print(json.dumps(shown, indent=2) if as_json else "\n".join(task_lines(shown)))
+    say_result(shown, task_lines(shown), as_json=as_json)
 
 
 @judges_app.callback(invoke_without_command=True)
@@ -83,15 +82,15 @@ def calibrate(
     options: LabelOptions,
 ) -> None:
     """Hold judges against people's labels: sensitivity, specificity, kappa and AC1, with intervals."""
-    from aftertune.commands.calibrate import calibrate_labels, calibration_rows, printed
+    from aftertune.commands.calibrate import calibrate_labels, calibration_rows
     from aftertune.judges.added import named_specs
 
     calibration = calibrate_labels(labels, named_specs(judge, study), out, options)
     if as_json:
-        print(printed(calibration))
+        say_json(calibration.model_dump(mode="json", by_alias=True))
         return
     print_rows(calibration_rows(calibration), as_json=False)
-    print(f"{out.name}: {out}")
+    say(f"{out.name}: {out}")
 
 
 @judges_app.command()
@@ -106,7 +105,7 @@ def fetch(
     from aftertune.judges.fetch import fetch_judge
 
     told = fetch_judge(name, copy=file)
-    print(json.dumps({"judge": name, "told": told}) if as_json else told)
+    say_result({"judge": name, "told": told}, [told], as_json=as_json)
 
 
 @app.command()

@@ -3,11 +3,14 @@
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from aftertune.foreign_text import for_terminal, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -54,6 +57,26 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text; the only way to a terminal, whoever wrote what is in it."""
+    print(for_terminal(text), file=sys.stderr if err else sys.stdout, flush=err)
+
+
+def say_json(value: Any) -> None:
+    """Print a value or a record as JSON in ASCII, so that it holds no control sequence either."""
+    if hasattr(value, "model_dump_json"):  # a record; pydantic is not imported for the help
+        value = json.loads(value.model_dump_json())
+    print(without_secrets(json.dumps(value, indent=2)))
+
+
+def say_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: for a program, or in lines for a person."""
+    if as_json:
+        say_json(value)
+    else:
+        say("\n".join(lines))
+
+
 def run_at(directory: Path) -> "RunDirectory":
     """The run directory at a path.
 
@@ -83,35 +106,36 @@ def tell(directory: Path, page: Path, *, as_json: bool) -> None:
 def print_analysis(analysis: "Analysis", paths: list[Path], *, as_json: bool, in_full: bool = False) -> None:
     """Print an analysis, and the paths of what was written."""
     if as_json:
-        print(analysis.model_dump_json(indent=2))
+        say_json(analysis)
         return
     from aftertune.report import summary
 
-    print(summary(analysis, in_full=in_full))
+    say(summary(analysis, in_full=in_full))
     for path in paths:
-        print(f"{path.name}: {path}")
+        say(f"{path.name}: {path}")
 
 
 def print_cost(resolved: "Resolved", found: "Estimate") -> None:
     """Say on standard error what a study is and costs, before it begins."""
     from aftertune.commands.estimate import estimate_lines
 
-    print("\n".join(estimate_lines(resolved, found)), file=sys.stderr, flush=True)
+    say("\n".join(estimate_lines(resolved, found)), err=True)
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print rows as a table, by the keys of the first."""
     if as_json:
-        print(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold")
     for column in rows[0]:
         table.add_column(column, no_wrap=column == "name")
     for row in rows:
-        table.add_row(*(str(value)[:80] for value in row.values()))
+        table.add_row(*(Text(for_terminal(str(value))[:80]) for value in row.values()))
     Console().print(table)
 
 
@@ -158,5 +182,5 @@ def opened_executor(name: str, workers: int | None, address: str | None) -> "Gen
 
 def stop(message: str, code: int) -> NoReturn:
     """End with a message and an exit code."""
-    print(f"aftertune: {message}", file=sys.stderr)
+    say(f"aftertune: {message}", err=True)
     raise SystemExit(code)

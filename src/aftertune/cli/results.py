@@ -1,6 +1,5 @@
 """Commands on results: statistics, labels, comparisons, the gate and the plan."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,17 @@ import typer
 
 from aftertune.cli.app import app
 from aftertune.cli.completion import schema_names
-from aftertune.cli.printing import AsJson, RunPath, print_analysis, print_cost, run_at, shown_progress, tell
+from aftertune.cli.printing import (
+    AsJson,
+    RunPath,
+    print_analysis,
+    print_cost,
+    run_at,
+    say_json,
+    say_result,
+    shown_progress,
+    tell,
+)
 from aftertune.commands.analyze import TableOptions, analyze_source
 from aftertune.commands.audit_options import AuditOptions
 from aftertune.commands.label import SampleOptions, draw_or_take
@@ -49,7 +58,7 @@ def analyze(
 def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
     """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
     told = draw_or_take(run_at(study), options)
-    print(json.dumps(told.as_dict(), indent=2) if as_json else told.in_words())
+    say_result(told.as_dict(), [told.in_words()], as_json=as_json)
 
 
 @app.command()
@@ -91,10 +100,8 @@ def compare(
     from aftertune.commands.compare import comparison_lines
 
     found = compare_runs(a, b)
-    if as_json:
-        print(json.dumps({**asdict(found), "identical": found.identical}, indent=2))
-        return
-    print("\n".join(comparison_lines(found)))
+    shown = {**asdict(found), "identical": found.identical}
+    say_result(shown, comparison_lines(found), as_json=as_json)
 
 
 @app.command()
@@ -111,8 +118,8 @@ def reproduce(
 
     with shown_progress() as progress:
         found = reproduce_run(study, out, progress=progress)
-    shown = json.dumps({**asdict(found), "reproduced": found.reproduced}, indent=2)
-    print(shown if as_json else "\n".join(reproduction_lines(found)))
+    shown = {**asdict(found), "reproduced": found.reproduced}
+    say_result(shown, reproduction_lines(found), as_json=as_json)
     if not found.reproduced:
         raise typer.Exit(1)
 
@@ -138,7 +145,7 @@ def gate(
     found = gate_source(source, model or (), options)
     if junit is not None:
         write_junit(found, junit)
-    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(gate_lines(found)))
+    say_result(found.as_dict(), gate_lines(found), as_json=as_json)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
@@ -163,7 +170,7 @@ def plan(
     found = plan_study(pilot, options)
     if picture is not None:
         write_picture(found, picture)
-    print(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(plan_lines(found)))
+    say_result(found.as_dict(), plan_lines(found), as_json=as_json)
 
 
 @app.command()
@@ -176,14 +183,14 @@ def schema(
     if of == "study":
         from aftertune.study import study_schema
 
-        print(json.dumps(study_schema(), indent=2))
+        say_json(study_schema())
     elif of == "analysis":
         from aftertune.stages.analyze import analysis_schema
 
-        print(json.dumps(analysis_schema(), indent=2))
+        say_json(analysis_schema())
     elif of == "status":
         from aftertune.records.progress import RunProgress
 
-        print(json.dumps(RunProgress.model_json_schema(), indent=2))
+        say_json(RunProgress.model_json_schema())
     else:
         raise typer.BadParameter(f"there is a schema of study, analysis and status, got {of!r}")

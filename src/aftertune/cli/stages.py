@@ -1,6 +1,5 @@
 """Commands of a study, from its file to its report."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,9 @@ from aftertune.cli.printing import (
     print_cost,
     print_rows,
     run_at,
+    say,
+    say_json,
+    say_result,
     shown_progress,
     tell,
 )
@@ -64,7 +66,7 @@ def preset(
         print_rows(list_presets(), as_json=as_json)
         return
     written = write_preset(name, out)
-    print(json.dumps({"preset": name, "file": str(written)}) if as_json else f"{name}: {written}")
+    say_result({"preset": name, "file": str(written)}, [f"{name}: {written}"], as_json=as_json)
 
 
 @app.command()
@@ -75,21 +77,18 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
 
     resolved, estimate = check_study(read_study(study))
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "study": resolved.study.name,
-                    "model": resolved.model.sha256,
-                    **asdict(estimate),
-                    "scan": [asdict(scan) for scan in resolved.scans],
-                },
-                indent=2,
-            )
+        say_json(
+            {
+                "study": resolved.study.name,
+                "model": resolved.model.sha256,
+                **asdict(estimate),
+                "scan": [asdict(scan) for scan in resolved.scans],
+            }
         )
         return
     from aftertune.commands.estimate import estimate_lines
 
-    print("\n".join(estimate_lines(resolved, estimate)))
+    say("\n".join(estimate_lines(resolved, estimate)))
 
 
 @app.command()
@@ -194,7 +193,7 @@ def status(study: RunPath, as_json: AsJson = False) -> None:
     from aftertune.commands.status import status_lines
 
     found = status_of(study)
-    print(found.model_dump_json(indent=2) if as_json else "\n".join(status_lines(found)))
+    say_result(found, status_lines(found), as_json=as_json)
 
 
 def _run_stages(
@@ -228,9 +227,9 @@ def _run_stages(
     if "report" in stages:
         tell(directory, page, as_json=as_json)
     elif as_json:
-        print(json.dumps({"run": str(directory), "stages": list(stages)}))
+        say_json({"run": str(directory), "stages": list(stages)})
     else:
-        print(f"{', '.join(stages)}: done in {directory}")
+        say(f"{', '.join(stages)}: done in {directory}")
 
 
 def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:

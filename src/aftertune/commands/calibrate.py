@@ -1,7 +1,6 @@
 """`aftertune judges calibrate`: people's labels against judges."""
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,8 +226,3 @@ def _limits(estimate: float | None, low: float | None, high: float | None) -> st
     if estimate is None:
         return "undefined"
     return f"{estimate:.3f}" if low is None or high is None else f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def printed(calibration: "Calibration") -> str:
-    """The calibration as the JSON that its file holds."""
-    return json.dumps(calibration.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)

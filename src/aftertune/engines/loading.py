@@ -6,6 +6,7 @@ it name that directory's hash.
 
 import hashlib
 import importlib.util
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from aftertune.errors import ModelError
 from aftertune.sources import cache_directory
 from aftertune.store import hash_files
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _MASKS = {
     "full_attention",
@@ -310,6 +312,11 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
     if revision is None:
         raise ModelError(
             f"the hub model {name} has no revision", "write `revision: <commit>`: a branch can move"
+        )
+    if not _COMMIT.fullmatch(revision):
+        raise ModelError(
+            f"the hub model {name} has the revision {revision!r}, which is no commit",
+            "write the 40 hexadecimal digits that the hub shows: a branch or a tag can move",
         )
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(_MODEL_FILES)))

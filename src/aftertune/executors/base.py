@@ -9,7 +9,7 @@ from aftertune.executors.work import Job, Outcome
 
 log = logging.getLogger(__name__)
 
-_MOST_DEATHS = 3  # of workers over one job: then it is the job's own fault
+_MOST_DEATHS = 3  # of workers over one job with none finished between them: then it is the job's own fault
 
 
 class Executor(Protocol):
@@ -44,7 +44,7 @@ def refuse_deaths(n: int, error: Exception) -> None:
     """Say that a worker died, the `n`-th over its job; after a few of them it is no accident.
 
     Raises:
-        EngineError: so many died over one job.
+        EngineError: so many died over one job, and none was finished between them.
     """
     if n >= _MOST_DEATHS:
         raise EngineError(

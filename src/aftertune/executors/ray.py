@@ -68,7 +68,7 @@ class RayExecutor:
         """Have the jobs done; a job whose worker or node is gone is given to another."""
         waiting = longest_first(jobs)
         running: dict[Any, tuple[int, _Member]] = {}
-        n_deaths: Counter[int] = Counter()  # by the job's place
+        n_deaths: Counter[int] = Counter()  # by the job's place, since any was finished
         since = time.monotonic()
         try:
             while waiting or running:
@@ -85,10 +85,11 @@ class RayExecutor:
                         outcome, files = ray.get(ref)
                     except _DEAD as error:
                         self._staff.remove(member)
-                        waiting.insert(0, place)
+                        waiting.append(place)  # last: what can be done is done before it is given up
                         n_deaths[place] += 1
                         refuse_deaths(n_deaths[place], error)
                         continue
+                    n_deaths.clear()
                     _keep(jobs[place], files)
                     yield place, outcome
         except BaseException:

@@ -20,6 +20,7 @@ from pydantic import (
 from aftertune.errors import StudyError, nearest
 from aftertune.judges.rubric_verdicts import Values, normal, values_by_answer, values_by_score
 from aftertune.records import Construct
+from aftertune.study.yaml_text import load_yaml
 
 _REMEDY = "mend these keys; docs/own-judge.md shows a whole rubric"
 _FIELDS = ("{prompt}", "{response}")
@@ -158,8 +159,8 @@ def parse_rubric(text: str, *, source: str) -> Rubric:
         StudyError: with every fault found, one a line.
     """
     try:
-        content = yaml.load(text, Loader=_WordsLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+        content = load_yaml(text, _WordsLoader)
+    except yaml.YAMLError as error:
         raise StudyError(f"{source} is not YAML: {error}", "mend the line named above") from error
     if not isinstance(content, dict):
         raise StudyError(f"{source}: expected keys and values, got {type(content).__name__}", _REMEDY)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from aftertune.foreign_text import visible
 from aftertune.records import Construct, Finish, ResponseStatus
 from aftertune.report import words
 from aftertune.report.select import Headline
@@ -175,13 +176,13 @@ def _index(
         "models": _seen(names.models),
         "base": names.models.index(base) if base in names.models else None,
         "checkpoints": [
-            [names.models.index(row["model"]), row["seed"], words.visible(row["checkpoint"])]
+            [names.models.index(row["model"]), row["seed"], visible(row["checkpoint"])]
             for row in names.checkpoints.iter_rows(named=True)
         ],
-        "tasks": [[words.visible(task), intent] for task, intent in tasks.iter_rows()],
+        "tasks": [[visible(task), intent] for task, intent in tasks.iter_rows()],
         "categories": _seen(categories),
         "decodings": _seen(names.decodings),
-        "measures": [[words.visible(judge), construct] for judge, construct in names.measures],
+        "measures": [[visible(judge), construct] for judge, construct in names.measures],
         "constructs": [[c, *changes[c]] for c in names.constructs],
         "flags": FLAGS,
         "n_responses": n_responses,
@@ -189,10 +190,10 @@ def _index(
             "task": _codes(names.items["task"], tasks["task"].to_list()),
             "category": _codes(names.items["category"], categories),
             "id": _seen(names.items["item"]),
-            "prompt": [words.visible(_short(p)) for p in names.items["prompt"]],
+            "prompt": [visible(_short(p)) for p in names.items["prompt"]],
             "piece": where,
         },
-        "headline": words.visible(head.task),
+        "headline": visible(head.task),
     }
 
 
@@ -227,19 +228,18 @@ def _items(responses: pl.DataFrame, judged: pl.DataFrame, names: _Names) -> Iter
     lost = _by_item(gone, names.items.height)
     columns = {short: responses[name].to_list() for short, name in (("d", "d"), ("c", "c"), ("r", "repeat"))}
     columns["f"] = (responses["finish"] == Finish.LENGTH).fill_null(value=False).cast(pl.Int8).to_list()
-    texts = [words.visible(text) for text in responses["text"].fill_null("")]
+    texts = [visible(text) for text in responses["text"].fill_null("")]
     wrong = responses.select("response_status", "response_reason").rows()
     ends = np.searchsorted(responses["i"].to_numpy(), np.arange(1, names.items.height + 1)).tolist()
     start = 0
     for i, (prompt, end) in enumerate(zip(names.items["prompt"], ends, strict=True)):
-        item: dict[str, Any] = {"p": words.visible(prompt)}
+        item: dict[str, Any] = {"p": visible(prompt)}
         item |= {name: column[start:end] for name, column in columns.items()}
         item["t"] = texts[start:end]
         item["s"] = [_status(*pair) for pair in wrong[start:end]]
         item["v"] = [column[start:end] for column in values]
         item["m"] = [
-            [n - start, k, status, words.visible((reason or "")[:_REASON])]
-            for n, k, status, reason in lost[i]
+            [n - start, k, status, visible((reason or "")[:_REASON])] for n, k, status, reason in lost[i]
         ]
         yield item
         start = end
@@ -264,7 +264,7 @@ def _by_item(gone: pl.DataFrame, n_items: int) -> list[list[tuple[int, int, str,
 
 
 def _status(status: str | None, reason: str | None) -> list[str] | None:
-    return None if status in (None, ResponseStatus.OK) else [status, words.visible((reason or "")[:_REASON])]
+    return None if status in (None, ResponseStatus.OK) else [status, visible((reason or "")[:_REASON])]
 
 
 def _codes(column: pl.Series, names: list[str]) -> list[int]:
@@ -272,7 +272,7 @@ def _codes(column: pl.Series, names: list[str]) -> list[int]:
 
 
 def _seen(names: Sequence[str] | pl.Series) -> list[str]:
-    return [words.visible(name) for name in names]
+    return [visible(name) for name in names]
 
 
 def _short(prompt: str) -> str:

@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from aftertune.report import marks, words
+from aftertune.foreign_text import visible
+from aftertune.report import marks
 from aftertune.report.theme import to_svg
 
 
@@ -31,8 +32,8 @@ class Figure:
 
 def build(name: str, title: tuple[str, str], label: str, chart: Any) -> Panel:
     """A panel from its chart: `title` is what is measured and where, `label` the numbers in words."""
-    head, under = words.visible(title[0]), words.visible(title[1])
-    label = words.visible(f"{head}, {under}. {label}")
+    head, under = visible(title[0]), visible(title[1])
+    label = visible(f"{head}, {under}. {label}")
     return Panel(name, label, to_svg(marks.titled(chart, head, under), name=name, label=label))
 
 

@@ -7,6 +7,7 @@ character. The file needs `\usepackage{booktabs}` and nothing else.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis
 from aftertune.report import tables, variation_tables, words
 from aftertune.report.select import Headline
@@ -83,7 +84,7 @@ _EFFECTS = (
 
 def escape(text: str) -> str:
     """`text` on one line, so that LaTeX prints it as it stands; letters of other scripts stay as they are."""
-    shown = " ".join(words.visible(text).split())
+    shown = " ".join(visible(text).split())
     for pair in _LIGATURES * 2:  # twice: the second pair of three characters begins inside the first
         shown = shown.replace(pair, "\0".join(pair))
     return "".join(_ESCAPES.get(c, c) for c in shown).replace("\0", "{}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aftertune.foreign_text import visible
 from aftertune.report import words
 from aftertune.report.checklist import Group
 from aftertune.report.headline import Lead, WarningGroup
@@ -75,7 +76,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def plain(text: str) -> str:
     """`text` as Markdown that shows it as it is: no HTML, no markup, no links, one line."""
-    shown = words.visible(text).replace("\\", "\\\\")
+    shown = visible(text).replace("\\", "\\\\")
     for mark in "*`|~":
         shown = shown.replace(mark, f"\\{mark}")
     shown = shown.replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

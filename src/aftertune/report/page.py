@@ -11,6 +11,7 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis
 from aftertune.report import (
     contrast_tables,
@@ -186,7 +187,7 @@ def _svg(figure: Figure) -> list[Markup]:
 
 
 def _finalize(value: Any) -> Any:
-    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _manifest(manifest: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Consistency, Rate, SeedRate
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
@@ -50,7 +51,7 @@ def _rates_panel(rates: Sequence[Rate], order: list[str], *, judge: str, top: fl
         layers.append(marks.upright(bands, color=LIGHT["base"], strokeDash=[3, 3]))
     for row, rate in enumerate(rates):
         layers += _rate_row(rate, y=66 * row, top=top, color=colour(rate.model, order))
-    label = "; ".join(f"{words.visible(r.model)} {words.with_interval(r, 'benchmark')}" for r in rates)
+    label = "; ".join(f"{visible(r.model)} {words.with_interval(r, 'benchmark')}" for r in rates)
     first = rates[0]
     name = stem("rates", first.metric, first.task, first.decoding, judge)
     title = (words.metric_title(first), f"{first.task}, {first.decoding}" + (f", {judge}" if judge else ""))
@@ -59,9 +60,9 @@ def _rates_panel(rates: Sequence[Rate], order: list[str], *, judge: str, top: fl
 
 def _rate_row(rate: Rate, *, y: float, top: float, color: str) -> marks.Layers:
     layers = marks.header(
-        y + 8, name=words.visible(rate.model), value=words.with_interval(rate, "benchmark"), color=color
+        y + 8, name=visible(rate.model), value=words.with_interval(rate, "benchmark"), color=color
     )
-    model = words.visible(rate.model)
+    model = visible(rate.model)
     seeds = {_who(rate.model, s): s.estimate for s in rate.per_seed if s.estimate is not None}
     if rate.estimate is None:
         bounds = {
@@ -90,7 +91,7 @@ def _rate_row(rate: Rate, *, y: float, top: float, color: str) -> marks.Layers:
 
 
 def _who(model: str, one: SeedRate) -> str:
-    return words.visible(one.checkpoint if one.seed is None else f"{model}, seed {one.seed}")
+    return visible(one.checkpoint if one.seed is None else f"{model}, seed {one.seed}")
 
 
 def _bounds(rate: Rate) -> str:
@@ -127,8 +128,8 @@ def _repeated_panel(group: Sequence[Consistency], order: list[str]) -> Panel:
         new_run = f"min–max: a new run falls inside with probability {one.new_run_in_range:.0%}"
         interval = words.percent_range(one.interval.ci_low, one.interval.ci_high)
         level = f"interval, this checkpoint on these items: {interval}"
-        said.append(f"{words.visible(one.checkpoint)}: {reach}; {new_run}; {level}")
-        layers += marks.header(y + 8, name=words.visible(one.checkpoint), value=reach, color=color)
+        said.append(f"{visible(one.checkpoint)}: {reach}; {new_run}; {level}")
+        layers += marks.header(y + 8, name=visible(one.checkpoint), value=reach, color=color)
         draws = [f"draw {n}: {words.percent(value)}" for n, value in enumerate(one.per_repeat, start=1)]
         ends = [{"x": x, "y": y + 42, "y2": y + 50} for x in (one.minimum, one.maximum)]
         layers += [
@@ -190,8 +191,8 @@ def _decodings_panel(rates: Sequence[Rate], first: str, second: str, order: list
         if a is None or b is None:
             continue
         value = f"{words.percent(a.estimate)} → {words.percent(b.estimate)}"
-        said.append(f"{words.visible(model)}: {first} {value} {second}")
-        layers += marks.header(y + 8, name=words.visible(model), value=value, color=colour(model, order))
+        said.append(f"{visible(model)}: {first} {value} {second}")
+        layers += marks.header(y + 8, name=visible(model), value=value, color=colour(model, order))
         rows = _joined(a, b, y=y + 28)
         layers += _dumbbells(rows, color=colour(model, order))
         y += 30 + 13 * len(rows)
@@ -210,9 +211,7 @@ def _joined(a: Rate, b: Rate, *, y: float) -> list[dict[str, Any]]:
             "x": x,
             "x2": x2,
             "y": y + 13 * row,
-            "said": words.visible(
-                f"{who}: {a.decoding} {words.percent(x)} → {words.percent(x2)} {b.decoding}"
-            ),
+            "said": visible(f"{who}: {a.decoding} {words.percent(x)} → {words.percent(x2)} {b.decoding}"),
         }
         for row, (who, x, x2) in enumerate(kept)
     ]

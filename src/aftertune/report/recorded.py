@@ -3,7 +3,7 @@
 import json
 from typing import Any, cast
 
-from aftertune.report import words
+from aftertune.foreign_text import visible
 
 NOT_RECORDED = "not recorded"
 Record = dict[str, Any]
@@ -85,4 +85,4 @@ def fixed(name: str, post_hoc: tuple[str, ...], study: Record) -> str:
 
 def shortened(sha256: str) -> str:
     """The first twelve characters of a hash, which name it."""
-    return words.visible(sha256[:12])
+    return visible(sha256[:12])

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Component, Flip
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
@@ -36,10 +37,10 @@ def _components_panel(group: Sequence[Component], order: list[str]) -> Panel:
         color = colour(model, order)
         own = [c for c in group if c.model == model]
         layers.append(
-            marks.text([{"px": 0, "y": y + 8, "text": words.visible(model)}], fontWeight=600, color=color)
+            marks.text([{"px": 0, "y": y + 8, "text": visible(model)}], fontWeight=600, color=color)
         )
         rows = [
-            {"x": 0, "x2": c.share, "y": y + 28 + 20 * row, "said": f"{words.visible(model)}: {_share(c)}"}
+            {"x": 0, "x2": c.share, "y": y + 28 + 20 * row, "said": f"{visible(model)}: {_share(c)}"}
             for row, c in enumerate(own)
         ]
         solid = [row for row, c in zip(rows, own, strict=True) if c.facet == "seed"]
@@ -51,7 +52,7 @@ def _components_panel(group: Sequence[Component], order: list[str]) -> Panel:
                 [row | {"x": c.share, "text": _share(c)} for row, c in zip(rows, own, strict=True)], dx=6
             ),
         ]
-        said.append(f"{words.visible(model)}: {words.listed(_share(c) for c in own)}")
+        said.append(f"{visible(model)}: {words.listed(_share(c) for c in own)}")
         y += 34 + 20 * len(own)
     first = group[0]
     title = (words.metric_title(first), f"{first.task}, {first.decoding}")
@@ -102,7 +103,7 @@ def _flips_panel(
     sums = f"{total.to_event:.1f} {names[0]}, {total.to_no_event:.1f} {names[1]}" if total else ""
     places = [(flip, 46 + 20 * row) for row, flip in enumerate(rows)]
     layers = [
-        *marks.header(8, name=words.visible(group[0].model), value=sums, color=color),
+        *marks.header(8, name=visible(group[0].model), value=sums, color=color),
         marks.label([{"x": 0, "y": 28, "text": f"{names[0]} →"}], dx=4),
         marks.label([{"x": 0, "y": 28, "text": f"← {names[1]}"}], dx=-4, align="right"),
         marks.bars(
@@ -141,10 +142,10 @@ def _flips_title(names: tuple[str, str]) -> str:
 
 
 def _changed(flip: Flip, names: tuple[str, str]) -> str:
-    name = words.visible(flip.category or "all items")
+    name = visible(flip.category or "all items")
     return f"{name} ({flip.n_items}): {flip.to_event:.1f} {names[0]}, {flip.to_no_event:.1f} {names[1]}"
 
 
 def _category(flip: Flip) -> str:
-    name = words.visible(flip.category or "all items")
+    name = visible(flip.category or "all items")
     return f"{name if len(name) <= 18 else name[:17].rstrip() + '…'} ({flip.n_items})"

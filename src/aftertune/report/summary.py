@@ -1,5 +1,6 @@
 """What the terminal shows after a run: at most 30 lines."""
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
 from aftertune.report.select import Headline, find, headline, main_differences, models, panels, same_measure
@@ -17,7 +18,7 @@ def summary(analysis: Analysis, *, in_full: bool = False) -> str:
     """
     head = headline(analysis)
     if head is None:
-        found = f"{words.visible(analysis.study)}: the analysis holds no rates."
+        found = f"{visible(analysis.study)}: the analysis holds no rates."
     else:
         found = _short(analysis, head, in_full=in_full)
     return "\n".join([*_design(analysis), found, *_warnings(analysis)]) if in_full else found
@@ -25,11 +26,11 @@ def summary(analysis: Analysis, *, in_full: bool = False) -> str:
 
 def _short(analysis: Analysis, head: Headline, *, in_full: bool) -> str:
     where = f"{head.task}, {head.decoding}, for {words.TARGETS[head.target]}"
-    lines = [words.visible(f"{analysis.study}: {words.metric_title(head)}, {where}")]
+    lines = [visible(f"{analysis.study}: {words.metric_title(head)}, {where}")]
     contrasts = main_differences(analysis, head)
     for d in contrasts[:_MOST_CONTRASTS]:
         verdict = words.VERDICTS[d.verdict].format(reference=d.reference)
-        lines.append(words.visible(f"  {d.model} − {d.reference}: {words.change(d)}: {verdict}"))
+        lines.append(visible(f"  {d.model} − {d.reference}: {words.change(d)}: {verdict}"))
     if len(contrasts) > _MOST_CONTRASTS:
         lines.append(f"  … {len(contrasts) - _MOST_CONTRASTS} more in the report")
     if not contrasts:
@@ -59,7 +60,7 @@ def _design(analysis: Analysis) -> list[str]:
         lines.append(f"  a difference, for {words.TARGETS[target]}: {what}")
     if analysis.post_hoc:
         lines.append(f"Post hoc, given with the analysis: {words.listed(analysis.post_hoc)}")
-    return [*(words.visible(line) for line in lines), ""] if lines else []
+    return [*(visible(line) for line in lines), ""] if lines else []
 
 
 def _warnings(analysis: Analysis) -> list[str]:
@@ -74,7 +75,7 @@ def _warnings(analysis: Analysis) -> list[str]:
         if len(found) > _MOST_ALIKE:
             lines.append(f"  … {len(found) - _MOST_ALIKE} more of {code} in analysis.json")
         lines.append(f"    → {remedy}")
-    return [words.visible(line) for line in lines]
+    return [visible(line) for line in lines]
 
 
 def _rates(analysis: Analysis, head: Headline) -> list[str]:
@@ -83,8 +84,7 @@ def _rates(analysis: Analysis, head: Headline) -> list[str]:
     rates = [rate for key in keys for m in order if (rate := find(analysis, model=m, key=key)) is not None]
     shown = rates[:_MOST_ROWS]
     cells = [
-        (words.visible(r.model), f"{r.task}, {r.decoding}", words.with_interval(r, head.target))
-        for r in shown
+        (visible(r.model), f"{r.task}, {r.decoding}", words.with_interval(r, head.target)) for r in shown
     ]
     left, middle = (max((len(cell[i]) for cell in cells), default=0) for i in (0, 1))
     lines: list[str] = []
@@ -100,7 +100,7 @@ def _rates(analysis: Analysis, head: Headline) -> list[str]:
 
 def _priors(rate: Rate) -> list[str]:
     """At few seeds, what a prior on their SD makes of the interval."""
-    where = words.visible(f"{rate.model}, {rate.task}, {rate.decoding}")
+    where = visible(f"{rate.model}, {rate.task}, {rate.decoding}")
     return [
         f"  {where}, few seeds: with a prior of SD {words.percent(b.prior_sd)}, {words.prior_interval(b)}"
         for b in rate.bayes

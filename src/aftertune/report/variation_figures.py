@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Difference
 from aftertune.records.variations import Movement, SingleRuns, VariationEffect
 from aftertune.report import marks, words
@@ -174,7 +175,7 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
     for row, (s, full) in enumerate(zip(group, fulls, strict=True)):
         y, color = 68 * row, colour(s.model, models(analysis))
         name, says = (
-            f"{words.visible(s.model)} − {words.visible(s.reference)}",
+            f"{visible(s.model)} − {visible(s.reference)}",
             f"{words.percent(s.share_otherwise)} of {words.count(s.n_runs, 'run')} say otherwise",
         )
         reach = f"{words.points(s.lowest)} to {words.points(s.highest)} points"
@@ -258,7 +259,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
                 marks.dots([{"x": m.sd, "y": at, "said": _sd(m)}], color=color, name="spreads"),
                 marks.label([{"x": m.sd, "y": at, "text": name}], dx=9),
             ]
-        numbers = words.listed(f"{words.visible(m.model)} {spread(m)}" for m in own)
+        numbers = words.listed(f"{visible(m.model)} {spread(m)}" for m in own)
         said.append(f"{FACETS[facet]}: {numbers}")
         y += 34 + 18 * len(own)
     first = group[0]
@@ -269,7 +270,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
 
 
 def _sd(m: Movement) -> str:
-    return f"{words.visible(m.model)}, {FACETS[m.facet]}: SD {spread(m)}"
+    return f"{visible(m.model)}, {FACETS[m.facet]}: SD {spread(m)}"
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
@@ -280,5 +281,5 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _short(name: str, most: int) -> str:
-    name = words.visible(name)
+    name = visible(name)
     return name if len(name) <= most else name[: most - 1].rstrip() + "…"

@@ -1,6 +1,5 @@
 """How numbers, names and foreign texts are written, the same on every page; nothing is computed here."""
 
-import unicodedata
 from collections.abc import Iterable
 
 from aftertune.records import Construct
@@ -11,8 +10,6 @@ from aftertune.report.select import Headline
 
 ABSENT = "not given"
 EXACT = "exact"  # the same weights give the same texts each time, so these items have one rate
-_UNSEEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}  # Unicode categories
-_KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the joiners shape Persian, Indic and emoji, and hide no order
 
 METRIC_TITLES = {
     "compliance_rate": "compliance with harmful requests",
@@ -156,29 +153,6 @@ def construct_changes(construct: str) -> tuple[str, str]:
     if construct == Construct.REFUSED:
         return _CHANGES["refusal_rate"]
     return (f"{construct} now", f"{construct} no longer")
-
-
-def visible(text: str) -> str:
-    """A foreign text with what cannot be seen made visible.
-
-    A character without a shape of its own (control characters, bidirectional controls, zero-width spaces,
-    tags, private use, line separators) becomes its number: ⟨U+202E⟩.
-    Escaping for HTML is the template's part.
-    """
-    return text.replace("\r\n", "\n").translate(_SEEN)
-
-
-class _Seen(dict[int, str]):
-    """What each character is shown as, found when first met: a page may hold a hundred thousand texts."""
-
-    def __missing__(self, point: int) -> str:
-        c = chr(point)
-        unseen = c not in _KEPT and unicodedata.category(c) in _UNSEEN
-        self[point] = f"⟨U+{point:04X}⟩" if unseen else c
-        return self[point]
-
-
-_SEEN = _Seen()
 
 
 def _zero(value: float) -> float:

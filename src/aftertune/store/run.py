@@ -12,6 +12,7 @@ from typing import Any, Self
 import polars as pl
 
 from aftertune.errors import StoreError
+from aftertune.foreign_text import without_secrets
 from aftertune.records import BASELINE, RESPONSE_COLUMNS, ResponseStatus
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
 from aftertune.store.run_log import append_event
@@ -272,5 +273,6 @@ class RunDirectory:
         return found.unique("key", keep="first", maintain_order=True)
 
     def write_json(self, path: Path, value: Any) -> None:
-        """Replace a JSON file of this directory."""
-        replace(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        """Replace a JSON file of this directory; no secret of the environment is written."""
+        text = without_secrets(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+        replace(path, f"{text}\n".encode())

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aftertune.foreign_text import without_secrets
+
 _BEGAN = time.monotonic()
 
 
@@ -31,7 +33,7 @@ def append_event(path: Path, event: str, **fields: Any) -> None:
         "event": event,
         **fields,
     }
-    line = json.dumps(entry, ensure_ascii=True, default=str) + "\n"
+    line = without_secrets(json.dumps(entry, default=str)) + "\n"
     with suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -34,6 +34,7 @@ _EXPECTED = {
     "less_than": "expected less than {lt}",
     "less_than_equal": "expected at most {le}",
 }
+_SHOWN = 200  # characters of a value
 _TABLES: dict[str, type[BaseModel]] = {
     "tasks": TaskSpec,
     "decodings": Decoding,
@@ -58,6 +59,8 @@ def fault(error: Any, content: dict[str, Any]) -> str:
         return f"{where}: missing; write this key"
     if kind == "value_error":  # one of our own sentences, which names the value
         return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
+    if kind == "string_pattern_mismatch" and location[-1] == "revision":
+        return f"{where}: expected a commit, its 40 hexadecimal digits, got {_shown(got)}"
     expected = str(_EXPECTED.get(kind) or error["msg"]).format(**(error.get("ctx") or {}))
     other = next((f" {part[1:-1]}" for part in error["loc"] if is_tag(part) and part.startswith("<or ")), "")
     hint = (
@@ -75,7 +78,8 @@ def _shown(got: Any) -> str:
         return "keys and values"
     if isinstance(got, list | tuple):
         return f"a list of {len(got)}"
-    return json.dumps(got, default=str, ensure_ascii=False)
+    shown = json.dumps(got, default=str, ensure_ascii=False)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
@@ -93,8 +97,6 @@ def _known_keys(location: list[str], content: dict[str, Any]) -> list[str]:
         models = (ENGINES[engine_name(content["engine"])],)
     elif location[:2] == ["analysis", "primary"] and len(location) > 2:
         models = (Primary,)
-    elif location[0] == "engine":
-        models = (ENGINES[engine_name(content["engine"])],)
     else:
         models = (_TABLES[location[0]],)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -18,7 +18,7 @@ from aftertune.records.analysis import Primary
 from aftertune.records.variations import VariationClass
 from aftertune.study.engines import ENGINES, Engine, GenerateSpec, OpenAISpec, TransformersSpec
 from aftertune.study.recipes import Recipe, ServedRecipe, finished_names
-from aftertune.study.strict import Name, Prices, Strict
+from aftertune.study.strict import Commit, Name, Prices, Strict
 
 _Count = Annotated[int, Field(ge=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**63)]  # a column of 64-bit integers holds it
@@ -44,7 +44,7 @@ class TaskSpec(Strict):
     name: Name
     file: str | None = None  # a table, or a folder of tables, whose names become the column "file"
     data_dir: str | None = None  # a benchmark's original file, or the folder that holds it
-    revision: str | None = Field(default=None, min_length=1)  # the commit at which a benchmark is fetched
+    revision: Commit | None = None  # the commit at which a benchmark is fetched
     sha256: str | None = Field(default=None, min_length=64, max_length=64)  # the items must have this hash
     intent: Intent | None = Field(default=None, strict=False)  # of a benchmark: its own
     prompt_column: str = "prompt"
@@ -170,7 +170,7 @@ class Study(Strict):
 
     name: Name
     model: str = Field(min_length=1)
-    revision: str | None = None  # of a hub model: a commit
+    revision: Commit | None = None  # of a hub model
     root_seed: int = Field(default=2025, ge=0, lt=2**63)
     numerics: Literal["exact", "fast"] | None = None  # default: exact on CPU, fast on CUDA
     recipes: dict[Name, Recipe] = Field(default={})

@@ -14,6 +14,7 @@ from aftertune.study.faults import fault
 from aftertune.study.grammar import AnalysisSpec, Study
 from aftertune.study.recipes import DataSpec, FinishedRecipe, Recipe, TuneRecipe
 from aftertune.study.variations import changed_content, refuse_one_level, refuse_same, settled
+from aftertune.study.yaml_text import load_yaml
 
 _GRAMMAR = "mend these keys; `aftertune schema` prints the whole grammar"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -36,7 +37,7 @@ def read_study(path: Path) -> Study:
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}", "save it as UTF-8"
         ) from error
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
+        content = load_yaml(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not YAML: {error}", "mend the line named above") from error
     if content is None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from aftertune.study.strict import Strict
+from aftertune.study.strict import Commit, Strict
 
 Vary = Literal["init", "order", "dropout", "subset"]
 ALL_VARY: tuple[Vary, ...] = ("init", "order", "dropout", "subset")
@@ -43,7 +43,7 @@ class DataSpec(Strict):
     path: str | None = Field(default=None, min_length=1)  # .jsonl, .json, .csv or .parquet
     hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None  # owner/name
     file: str | None = Field(default=None, min_length=1)  # of the hub's data set
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None  # of the hub's: a full commit
+    revision: Commit | None = None  # of the hub's
     columns: Columns | None = None  # without it, the columns' names say the shape
     drop_blank: bool = False  # leave out rows whose question or answer is blank, instead of refusing them
     where: dict[str, _Texts] = Field(default={})  # keep rows whose column has the value, or one of the values

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# Of a hub: a branch or a tag can move, and a short hash can be made to meet another.
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 # Prices in US dollars per million tokens, [prompt, answer]; none: the cost is not counted.
 _Price = Annotated[float, Field(ge=0)]
 Prices = Annotated[tuple[_Price, ...], Field(strict=False, min_length=2, max_length=2)] | None
