@@ -18,7 +18,6 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from aftertune.errors import EngineError, StudyError
-from aftertune.foreign_text import without_secrets
 
 FAULTS_IN_A_ROW = 32  # an endpoint that is down stops the run: what was not asked can be asked later
 SHOWN = 300  # characters of a server's own words in a reason
@@ -53,7 +52,6 @@ class Fault(Exception):
     def __init__(
         self, reason: str, *, again: bool = False, wait_s: float | None = None, code: int | None = None
     ):
-        reason = without_secrets(reason)  # an endpoint may say the key that it was sent
         super().__init__(reason)
         self.reason, self.again, self.wait_s, self.code = reason, again, wait_s, code
         self.attempts, self.filtered = 0, False

@@ -223,7 +223,8 @@ class RunDirectory:
                 f"{self.manifest} is no manifest: got {type(manifest).__name__}",
                 "remove it and run the study again",
             )
-        if manifest.get("manifest_version", 0) > MANIFEST_VERSION:
+        version = manifest.get("manifest_version", 0)
+        if not isinstance(version, int) or version > MANIFEST_VERSION:
             raise StoreError(
                 f"{self.manifest} has version {manifest['manifest_version']}, "
                 f"this aftertune knows {MANIFEST_VERSION}",
