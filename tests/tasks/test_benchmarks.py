@@ -363,7 +363,7 @@ def test_the_studys_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_p
             {"name": "advbench", "revision": "a" * 40},
             r"is fetched at the commit in .*revision is 'aaa",
         ),
-        ({"name": "mini-harm", "revision": "a" * 40}, r"'mini-harm' is packaged, .* gives its revision, 'aaa"),
+        ({"name": "mini-harm", "revision": "a" * 40}, r"'mini-harm' is packaged, .* its revision, 'aaa"),
         ({"name": "mini-harm", "data_dir": "/x"}, r"'mini-harm' is packaged, .* gives its data_dir, '/x'"),
         (
             {"name": "advbench", "intent": Intent.BENIGN},

@@ -6,7 +6,6 @@ import signal
 import sys
 import traceback
 import warnings
-from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -32,28 +31,14 @@ def main() -> None:
     _log_to_stderr()
     _end_like_ctrl_c()
     _plain_without_colour()
-    sys.excepthook = _show_traceback
     debug = "--debug" in sys.argv
     if debug:  # before or after the command's name, which typer would not let it stand after
         sys.argv.remove("--debug")
     _quiet_libraries()
     try:
         app()
-    except (AftertuneError, OSError) as error:
-        if debug:
-            raise
-        stop(str(error) if isinstance(error, AftertuneError) else _of_system(error), 2)
-    except MemoryError as error:
-        if debug:
-            raise
-        stop(f"out of memory: {str(error) or 'nothing more is to be had'}\n  → {_LESS_MEMORY}", 2)
     except Exception as error:
-        if debug:
-            raise
-        stop(
-            f"{type(error).__name__}: {error}\n  → a fault of aftertune: run with --debug and report it",
-            1,
-        )
+        stop(traceback.format_exc(), 1) if debug else stop(*_told(error))
     finally:
         _close_stdout()
 
@@ -70,9 +55,16 @@ def _options(
         raise typer.Exit()
 
 
-def _of_system(error: OSError) -> str:
-    named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"{named}\n  → check that path, its permissions and the disk's space"
+def _told(error: Exception) -> tuple[str, int]:
+    """What is said of a fault, and the exit code: 2 where a user can mend it."""
+    if isinstance(error, AftertuneError):
+        return str(error), 2
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error or 'no more is to be had'}\n  → {_LESS_MEMORY}", 2
+    if isinstance(error, OSError):
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return f"{named}\n  → check that path, its permissions and the disk's space", 2
+    return f"{type(error).__name__}: {error}\n  → a fault of aftertune: run with --debug and report it", 1
 
 
 def _plain_without_colour() -> None:
@@ -102,10 +94,6 @@ def _close_stdout() -> None:
 class _Shown(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return for_terminal(super().format(record))
-
-
-def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print(for_terminal("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _log_to_stderr() -> None:

@@ -1,13 +1,12 @@
 """The rows of a file of tuning data, as values of JSON, each with its place for messages."""
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any, cast
 
 from aftertune.data.conversations import shown
 from aftertune.errors import DataError
-from aftertune.sources import filled_lines, read_table, utf8_text
+from aftertune.sources import filled_lines, read_parquet, read_table, utf8_text
 
 Rows = Iterator[tuple[str, Any]]  # (file and row in words, the row)
 
@@ -28,14 +27,7 @@ def read_rows(content: bytes, place: str, *, ending: str) -> Rows:
 
 
 def _parquet_rows(content: bytes, place: str) -> Rows:
-    import polars as pl
-
-    try:
-        rows = pl.read_parquet(io.BytesIO(content)).to_dicts()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{place} is not a Parquet table: {str(error).splitlines()[0][:200]}", "get or write it again"
-        ) from error
+    rows = read_parquet(content, place).iter_rows(named=True)
     return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 

@@ -1,5 +1,6 @@
 """Public files that a study names: from the hub or the web into the user's cache, and read as tables."""
 
+from aftertune.sources.parquet import read_parquet
 from aftertune.sources.public_files import HubFile, WebFile, cache_directory, fetch, keep_copy
 from aftertune.sources.table import Row, Table, filled_lines, read_table, utf8_text
 
@@ -12,6 +13,7 @@ __all__ = [
     "fetch",
     "filled_lines",
     "keep_copy",
+    "read_parquet",
     "read_table",
     "utf8_text",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.errors import DataError
+from aftertune.sources.parquet import read_parquet
 
 FORMATS = ("csv", "jsonl", "json", "parquet")
 _SAVE_AGAIN = "write the row again, or save the table anew from the program it came from"
@@ -128,13 +129,7 @@ def _json_rows(text: str, source: str) -> Iterator[Row]:
 
 
 def _parquet_rows(content: bytes, source: str) -> Iterator[Row]:
-    import polars as pl
-
-    try:
-        rows = pl.read_parquet(io.BytesIO(content)).to_dicts()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{source}: not Parquet: {str(error)[:200]}", _SAVE_AGAIN) from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(read_parquet(content, source).iter_rows(named=True), start=1):
         yield _json_row(row, number, f"{source}, row {number}")
 
 

@@ -262,7 +262,7 @@ class RunDirectory:
             raise StoreError(f"{path} is missing", "run the stages before this one, or `aftertune run`")
         try:
             return pl.read_parquet(path)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise StoreError(
                 f"{path} is no Parquet table: {error}", "remove it and run the study again"
             ) from error

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from aftertune.errors import nearest
 from aftertune.records.analysis import Primary
 from aftertune.study.engines import ENGINES, engine_name
-from aftertune.study.grammar import AnalysisSpec, Decoding, Study, TaskSpec, Variation
+from aftertune.study.grammar import AnalysisSpec, Decoding, JudgeSpec, Study, TaskSpec, Variation
 from aftertune.study.recipes import RECIPE_KEYS, Columns, DataSpec, TuneRecipe
 from aftertune.study.strict import is_tag
 
@@ -38,6 +38,7 @@ _SHOWN = 200  # characters of a value
 _TABLES: dict[str, type[BaseModel]] = {
     "tasks": TaskSpec,
     "decodings": Decoding,
+    "judges": JudgeSpec,
     "variations": Variation,
     "analysis": AnalysisSpec,
 }

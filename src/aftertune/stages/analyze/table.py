@@ -8,6 +8,7 @@ import polars as pl
 from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
+from aftertune.sources import read_parquet
 from aftertune.stages.analyze.columns import PROMPT, TableSpec, renamed
 from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
 
@@ -79,7 +80,7 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         DataError: the file cannot be read, is empty or is no table.
     """
-    readers = {".parquet": pl.read_parquet, ".csv": _read_csv}
+    readers = {".parquet": _read_parquet, ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(
@@ -183,6 +184,10 @@ def _coded(frame: pl.DataFrame) -> pl.DataFrame:
         known = frame[name].unique().drop_nulls().sort()
         frame = frame.with_columns(pl.col(name).cast(pl.Enum(known)))
     return frame
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    return read_parquet(path.read_bytes(), str(path))
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
