@@ -149,7 +149,7 @@ def test_what_leaves_nothing_or_is_not_there_is_named(tmp_path: Path, changes: A
 
 def test_tables_that_cannot_be_read(tmp_path: Path):
     for name, content, message in (
-        ("a.parquet", b"PAR1 no", "is not a Parquet table"),
+        ("a.parquet", b"PAR1 no", "not Parquet"),
         ("a.csv", b'q,a\n"x,y\n', "not CSV"),
         ("a.csv", b"q,a\nx\n", "1 cells under 2 columns"),
         ("a.csv", b"\xff\xfe", "is not UTF-8"),

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from aftertune.records import Progress
     from aftertune.records.analysis import Analysis
     from aftertune.stages.check import Estimate, Resolved
-    from aftertune.store import RunDirectory
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; runs/<name of the study> by default.")
@@ -77,26 +76,10 @@ def say_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
         say("\n".join(lines))
 
 
-def run_at(directory: Path) -> "RunDirectory":
-    """The run directory at a path.
-
-    Raises:
-        StoreError: it is none.
-    """
-    from aftertune.errors import StoreError
-    from aftertune.store import RunDirectory
-
-    run = RunDirectory(directory)
-    if not run.study_json.is_file():
-        raise StoreError(
-            f"{directory} is not a run directory: it has no study.json", "give a study file, or run one first"
-        )
-    return run
-
-
 def tell(directory: Path, page: Path, *, as_json: bool) -> None:
     """Print the analysis of a run, and where it and the page are."""
     from aftertune.records.analysis import Analysis
+    from aftertune.store import run_at
 
     run = run_at(directory)
     analysis = Analysis.model_validate_json(run.analysis.read_text(encoding="utf-8"))

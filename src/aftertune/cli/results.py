@@ -13,7 +13,6 @@ from aftertune.cli.printing import (
     RunPath,
     print_analysis,
     print_cost,
-    run_at,
     say_json,
     say_result,
     shown_progress,
@@ -44,7 +43,7 @@ def analyze(
     options: TableOptions,
 ) -> None:
     """Statistics of a run directory or a table of observations; writes analysis.json. Touches no model."""
-    from aftertune.store import ImportDirectory
+    from aftertune.store import ImportDirectory, run_at
 
     imported = ImportDirectory(source).is_there()
     if source.is_dir() and not imported:
@@ -57,6 +56,8 @@ def analyze(
 @spelled_out(SampleOptions)
 def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
     """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
+    from aftertune.store import run_at
+
     told = draw_or_take(run_at(study), options)
     say_result(told.as_dict(), [told.in_words()], as_json=as_json)
 

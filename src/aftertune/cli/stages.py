@@ -22,7 +22,6 @@ from aftertune.cli.printing import (
     print_analysis,
     print_cost,
     print_rows,
-    run_at,
     say,
     say_json,
     say_result,
@@ -206,6 +205,7 @@ def _run_stages(
     as_json: bool,
 ) -> None:
     from aftertune.pipeline import run_stages
+    from aftertune.store import run_at
     from aftertune.study import read_study
 
     if target.is_dir():
@@ -234,6 +234,7 @@ def _run_stages(
 
 def _change_judges(target: Path, add: list[str], drop: list[str], study_file: Path | None) -> None:
     from aftertune.judges.added import add_judges, drop_judges, named_specs
+    from aftertune.store import run_at
 
     run = run_at(target)
     with run.locked():

@@ -14,7 +14,7 @@ from aftertune.stages.analyze import read_observations
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
 from aftertune.stages.analyze.pairs import Pair, p_value_of, pair_of
 from aftertune.stats import Draws, checkpoint_arm, holm, recipe_arm
-from aftertune.store import RunDirectory
+from aftertune.store import RunDirectory, run_at
 from aftertune.study import Study
 
 _RESPONSE = ("text", "finish", "status")
@@ -128,20 +128,6 @@ def compare(a: Path, b: Path) -> Comparison:
         only_in_a=tuple(sorted(names[0] - names[1])),
         only_in_b=tuple(sorted(names[1] - names[0])),
     )
-
-
-def run_at(directory: Path) -> RunDirectory:
-    """The run directory at a path.
-
-    Raises:
-        StoreError: it has no study.json.
-    """
-    run = RunDirectory(directory)
-    if not run.study_json.is_file():
-        raise StoreError(
-            f"{directory} is not a run directory: it has no study.json", "give the directory of a run"
-        )
-    return run
 
 
 def study_of(run: RunDirectory) -> Study:

@@ -13,7 +13,7 @@ from aftertune.errors import StoreError
 from aftertune.formats.inspect_export import Judged
 from aftertune.records import JUDGMENT_COLUMNS, JudgmentStatus
 from aftertune.records.analysis import Analysis
-from aftertune.store import ImportDirectory, RunDirectory, read_shards
+from aftertune.store import ImportDirectory, RunDirectory, file_sha256, read_shards
 from aftertune.store.shards import empty_frame
 from aftertune.study import Study
 
@@ -39,16 +39,18 @@ class Source:
         """The finished analysis.
 
         Raises:
-            StoreError: there is none, or the observations are newer.
+            StoreError: there is none, or it is of other observations.
         """
         made, observations = self.root / "analysis.json", self.root / "observations.parquet"
         if not made.is_file():
             raise StoreError(f"{made} is missing", f"run `aftertune analyze {self.root}`")
-        if observations.is_file() and observations.stat().st_mtime_ns > made.stat().st_mtime_ns:
+        analysis = Analysis.model_validate_json(made.read_text("utf-8"))
+        if observations.is_file() and file_sha256(observations) != analysis.observations_sha256:
             raise StoreError(
-                f"{made} is older than the observations", f"run `aftertune analyze {self.root}` again"
+                f"{made} is of other observations than are there now",
+                f"run `aftertune analyze {self.root}` again",
             )
-        return Analysis.model_validate_json(made.read_text("utf-8"))
+        return analysis
 
     def judged(self) -> Judged:
         """Every judgment, in the order of the observations.

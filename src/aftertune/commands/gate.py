@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aftertune.commands.analyze import TableOptions, analyze_source
 from aftertune.commands.tasks import visible
 from aftertune.errors import DataError, StudyError, nearest
-from aftertune.store import RunDirectory, replace
+from aftertune.store import RunDirectory, file_sha256, replace
 
 if TYPE_CHECKING:
     from aftertune.records.analysis import Analysis, Difference
@@ -153,17 +153,12 @@ def _analysis(source: Path, options: TableOptions) -> "Analysis":
     from aftertune.records.analysis import Analysis
 
     run = RunDirectory(source)
-    if source.is_dir() and not options.given and _fresh(run):
-        return Analysis.model_validate_json(run.analysis.read_text("utf-8"))
+    if source.is_dir() and not options.given and run.analysis.is_file():
+        run.read_manifest()  # a newer aftertune's analysis may mean something else
+        found = Analysis.model_validate_json(run.analysis.read_text("utf-8"))
+        if not run.observations.is_file() or file_sha256(run.observations) == found.observations_sha256:
+            return found
     return analyze_source(source, None, options)[0]
-
-
-def _fresh(run: RunDirectory) -> bool:
-    """Whether there is an analysis, and of the observations that are there now."""
-    if not run.analysis.is_file():
-        return False
-    observed = run.observations
-    return not observed.is_file() or observed.stat().st_mtime_ns <= run.analysis.stat().st_mtime_ns
 
 
 def _gated(d: "Difference", half_finished: str | None) -> Gated:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from aftertune.commands.compare import parts_of, run_at
+from aftertune.commands.compare import parts_of
 from aftertune.commands.plan_options import PlanOptions
 from aftertune.commands.tasks import visible
 from aftertune.errors import DataError, StoreError, StudyError, nearest
@@ -23,7 +23,7 @@ from aftertune.stats.planning import (
     half_width,
     seeds_needed,
 )
-from aftertune.store import RunDirectory
+from aftertune.store import RunDirectory, run_at
 from aftertune.store import replace as replace_file
 
 if TYPE_CHECKING:

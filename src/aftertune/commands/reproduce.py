@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aftertune.commands.compare import CellChange, Comparison, compare, run_at, study_of
+from aftertune.commands.compare import CellChange, Comparison, compare, study_of
 from aftertune.commands.first_difference import FirstDifference, Matched, match_runs
 from aftertune.commands.made_of import Changed, changed, flattened, makings_changed
 from aftertune.errors import AftertuneError, StoreError, StudyError
@@ -13,7 +13,7 @@ from aftertune.pipeline import no_progress, run_study
 from aftertune.records import BASELINE, Progress
 from aftertune.stages.check.machine import hardware, versions
 from aftertune.stages.check.resolve import resolve_all
-from aftertune.store import RunDirectory, replace
+from aftertune.store import RunDirectory, replace, run_at
 from aftertune.study import CommandRecipe
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import BASELINE, JudgmentStatus, ResponseStatus
 from aftertune.records.progress import Left, Part, RunProgress, Spent, State
-from aftertune.store import RunDirectory, read_events
+from aftertune.store import RunDirectory, read_events, run_at
 from aftertune.study import FinishedRecipe, ServedRecipe, Study
 
 _LOCKS = Path("/proc/locks")
@@ -33,11 +33,7 @@ def status(directory: Path) -> RunProgress:
     Raises:
         StoreError: the directory is no run, or of a newer aftertune.
     """
-    run = RunDirectory(directory)
-    if not run.study_json.is_file():
-        raise StoreError(
-            f"{directory} is not a run directory: it has no study.json", "give the directory of a run (--out)"
-        )
+    run = run_at(directory)
     study, manifest = _study(run), run.read_manifest()
     watched = _Watched(run)
     runs = [run, *(run.of_variation(v.name, draws_anew=v.draws_anew) for v in study.variations)]

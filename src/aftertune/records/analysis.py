@@ -436,6 +436,7 @@ class Analysis(Frozen):
     agreement: tuple[Agreement, ...]
     warnings: tuple[Warning, ...]
     # What follows has defaults, so that a file written before it existed can still be read.
+    observations_sha256: str | None = None  # of the table that it is of
     base: str | None = "base"  # which model is the base; null where the table has none
     # Settings that were given with the analysis and not fixed by a study beforehand.
     post_hoc: tuple[Setting, ...] = ()

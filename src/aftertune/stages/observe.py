@@ -1,5 +1,6 @@
 """Observe: join requests, responses and judgments into the one table that all statistics start from."""
 
+import hashlib
 import io
 from collections import Counter
 from dataclasses import dataclass
@@ -53,8 +54,9 @@ def observe(run: RunDirectory, *, partial: bool = False) -> None:
         )
     sink = io.BytesIO()
     rows.write_parquet(sink, compression="zstd")
-    replace(run.observations, sink.getvalue())
-    run.update_manifest(left_out=left_out)
+    content = sink.getvalue()
+    replace(run.observations, content)
+    run.update_manifest(left_out=left_out, observations_sha256=hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,12 @@ import numpy as np
 
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines.openai import served_checkpoints
-from aftertune.errors import StoreError
+from aftertune.errors import ModelError, StoreError
 from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
 from aftertune.study import CommandRecipe, FinishedRecipe, OpenAISpec, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
-from aftertune.tuning.checkpoints import checkpoint_sha256, kind_of
+from aftertune.tuning.checkpoints import checkpoint_sha256
 from aftertune.tuning.command import command_files
 from aftertune.tuning.finished import finished_of
 from aftertune.tuning.held_out import HeldOutLoss, held_out_key, held_out_loss, hold_out
@@ -271,13 +271,13 @@ def _found(run: RunDirectory, training: Training, *, may_be_dropped: bool) -> Ch
     record = folder / "checkpoint.json"
     if not folder.is_dir():
         return None
-    if record.is_file():
-        checkpoint = _placed(Checkpoint.from_json(run.read_json(record)), folder)
+    checkpoint = _recorded(run, record)
+    if checkpoint is not None:
+        checkpoint = _placed(checkpoint, folder)
         if checkpoint.status is CheckpointStatus.DIVERGED:
             return checkpoint  # it would diverge again
         if checkpoint.path is not None:
-            path = Path(checkpoint.path)
-            if kind_of(path) is not None and checkpoint_sha256(path) == checkpoint.sha256:
+            if _is_whole(Path(checkpoint.path), checkpoint.sha256):
                 return checkpoint
             log.warning("checkpoint %s changed since it was trained: it is trained again", checkpoint.label)
         elif checkpoint.status is CheckpointStatus.OK and may_be_dropped:
@@ -287,6 +287,24 @@ def _found(run: RunDirectory, training: Training, *, may_be_dropped: bool) -> Ch
     folder.rename(rest)
     shutil.rmtree(rest)
     return None
+
+
+def _recorded(run: RunDirectory, record: Path) -> Checkpoint | None:
+    """What a training's record says; None where there is none that can be read."""
+    if not record.is_file():
+        return None
+    try:
+        return Checkpoint.from_json(run.read_json(record))
+    except (StoreError, KeyError, TypeError, ValueError):
+        log.warning("%s is damaged: it is trained again", record)
+        return None
+
+
+def _is_whole(path: Path, sha256: str | None) -> bool:
+    try:
+        return checkpoint_sha256(path) == sha256
+    except ModelError:
+        return False
 
 
 def _folder(run: RunDirectory, training: Training) -> Path:

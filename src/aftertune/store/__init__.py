@@ -1,9 +1,9 @@
 """The run directory: what is written is whole or absent, and what is read is what was written."""
 
-from aftertune.store.atomic import hash_files, publish_directory, put_if_absent, replace
+from aftertune.store.atomic import file_sha256, hash_files, publish_directory, put_if_absent, replace
 from aftertune.store.content import canonical_json, content_key
 from aftertune.store.imports import ImportDirectory
-from aftertune.store.run import RunDirectory, shard_told
+from aftertune.store.run import RunDirectory, run_at, shard_told
 from aftertune.store.run_log import read_events, shard_sums
 from aftertune.store.shards import parquet_bytes, read_shards, write_shard
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunDirectory",
     "canonical_json",
     "content_key",
+    "file_sha256",
     "hash_files",
     "parquet_bytes",
     "publish_directory",
@@ -19,6 +20,7 @@ __all__ = [
     "read_events",
     "read_shards",
     "replace",
+    "run_at",
     "shard_sums",
     "shard_told",
     "write_shard",

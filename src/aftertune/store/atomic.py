@@ -72,6 +72,12 @@ def publish_directory(scratch: Path, target: Path) -> None:
     _flush(target.parent)
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def hash_files(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over names (relative to `root`), sizes and contents of files, in the order of their names."""
     digest = hashlib.sha256()

@@ -36,6 +36,21 @@ def shard_told(
     )
 
 
+def run_at(directory: Path) -> "RunDirectory":
+    """The run directory at a path.
+
+    Raises:
+        StoreError: it is none, or of a newer aftertune.
+    """
+    run = RunDirectory(directory)
+    if not run.study_json.is_file():
+        raise StoreError(
+            f"{directory} is not a run directory: it has no study.json", "give a study file, or run one first"
+        )
+    run.read_manifest()
+    return run
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """A study's run directory. Stages meet here and nowhere else.
@@ -178,7 +193,7 @@ class RunDirectory:
         """Hold the directory for one writer; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            StoreError: another process holds it, or it cannot be written.
+            StoreError: another process holds it, it cannot be written, or is of a newer aftertune.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -189,6 +204,7 @@ class RunDirectory:
             ) from error
         try:
             self._take(lock)
+            self.read_manifest()  # a newer aftertune's is left alone
             if self.manifest.is_file():  # a run directory, and no other that was named by mistake
                 for scratch in self.root.rglob(f"{SCRATCH_PREFIX}*"):
                     scratch.unlink()  # a killed run left it; nobody else writes here now

@@ -137,7 +137,7 @@ def checkpoint_sha256(directory: Path) -> str:
     model.
 
     Raises:
-        ModelError: the directory holds no checkpoint.
+        ModelError: the directory holds no checkpoint, or an adapter's configuration that is none.
     """
     if kind_of(directory) is None:
         raise ModelError(
@@ -149,7 +149,7 @@ def checkpoint_sha256(directory: Path) -> str:
         if file.name in BOOKKEEPING:
             continue
         if file.name == ADAPTER_CONFIG:
-            config = json.loads(file.read_text(encoding="utf-8"))
+            config = _adapter_config(file)
             config.pop("base_model_name_or_path", None)
             content = json.dumps(config, sort_keys=True).encode()
             digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
@@ -159,3 +159,15 @@ def checkpoint_sha256(directory: Path) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _adapter_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}", "get or save the adapter again") from error
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"{file} is no adapter's configuration, but a {type(config).__name__}", "save the adapter again"
+        )
+    return config

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
@@ -11,7 +12,7 @@ from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
 from aftertune.stages.analyze.varied_runs import greedy_and_exact, half_finished, varied_of
-from aftertune.store import RunDirectory, replace
+from aftertune.store import RunDirectory, file_sha256, replace
 from aftertune.study import AnalysisSpec, Study
 
 
@@ -25,8 +26,10 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
 
     Raises:
         DataError: there are no observations yet, or they or the calibration cannot be read.
+        StoreError: the observations are not those that were observed.
     """
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
+    observed_sha256 = _unchanged(run)
     table = read_table(run.observations)
     named = study.analysis.calibration if calibration is None else str(calibration)
     observations = observations_of(table, source=str(run.observations))
@@ -43,10 +46,28 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     warnings = (*half_finished(run), *_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
     late = () if calibration is None else ("calibration",)
     losses = held_out_of(run, level=analysis.level)
-    more = {"warnings": warnings, "post_hoc": (*analysis.post_hoc, *late), "held_out": losses}
+    more = {
+        "observations_sha256": observed_sha256,
+        "warnings": warnings,
+        "post_hoc": (*analysis.post_hoc, *late),
+        "held_out": losses,
+    }
     analysis = analysis.model_copy(update=more)
     _write(analysis, run.analysis)
     return analysis
+
+
+def _unchanged(run: RunDirectory) -> str | None:
+    """The hash of the observations, which must be what `observe` wrote; None where there are none."""
+    if not run.observations.is_file():
+        return None
+    found = file_sha256(run.observations)
+    if run.read_manifest().get("observations_sha256", found) != found:
+        raise StoreError(
+            f"{run.observations} is not what `aftertune observe` wrote: somebody changed it",
+            f"run `aftertune observe {run.root}`; to analyse a table of your own, copy it out of the run",
+        )
+    return found
 
 
 def _same_text(run: RunDirectory) -> list[Warning]:
@@ -95,6 +116,7 @@ def analyze_file(
     """
     found = observations_of(read_table(table), columns, source=str(table))
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
+    analysis = analysis.model_copy(update={"observations_sha256": file_sha256(table)})
     _write(analysis, written)
     return analysis
 
