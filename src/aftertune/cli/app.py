@@ -60,7 +60,7 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, AftertuneError):
         return str(error), 2
     if isinstance(error, MemoryError):
-        return f"out of memory: {error or 'no more is to be had'}\n  → {_LESS_MEMORY}", 2
+        return f"out of memory: {str(error) or 'no more is to be had'}\n  → {_LESS_MEMORY}", 2
     if isinstance(error, OSError):
         named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return f"{named}\n  → check that path, its permissions and the disk's space", 2

@@ -51,9 +51,12 @@ def fault(error: Any, content: dict[str, Any]) -> str:
         error: one of `ValidationError.errors()`.
         content: the study that was read.
     """
-    location = [str(part) for part in error["loc"] if part != "[key]" and not is_tag(part)]
-    where = ".".join(location)
     kind, got = error["type"], error["input"]
+    *inside, last = error["loc"] or ("",)
+    location = [str(part) for part in inside if part != "[key]" and not is_tag(part)]
+    if kind == "extra_forbidden" or not (last in ("", "[key]") or is_tag(last)):  # a key may look like a tag
+        location.append(str(last))
+    where = ".".join(location)
     if kind == "extra_forbidden":
         return f"{where}: unknown key; {nearest(location[-1], _known_keys(location, content))}"
     if kind == "missing":
