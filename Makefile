@@ -21,7 +21,7 @@ test: $(VENV)/installed-dev
 
 # Kills at random moments, full disks, lost nodes: what docs/reliability.md promises, with its figures.
 test-faults: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults
+	RECORD_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults
 
 # 100,000 inputs for every parser of what others wrote, into docs/fuzz.json; half an hour on two cores.
 # Inspect's logs are read where inspect_ai is, in the venv of test-formats.
