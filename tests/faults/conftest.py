@@ -1,15 +1,11 @@
 """Figures of the faults, which `make test-faults` writes into docs/reliability.json and its page."""
 
 import os
-import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
 class Recorder:

@@ -1,15 +1,12 @@
 """A short turn of `make fuzz`: the inputs that are kept, and changes of them."""
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
+from fuzz_targets import targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from fuzz_targets import targets
 
 CORPUS = Path(__file__).parent / "corpus"
 TARGETS = targets()

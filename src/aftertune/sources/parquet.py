@@ -1,12 +1,20 @@
 """Parquet of strangers: what is damaged, or made to do damage, is an error and not the end of the process."""
 
 import io
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aftertune.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
+
+_MOST_CELLS = 2_000_000_000
+_MOST_BYTES = 16 << 30  # unpacked, by the file's own account
+_SPARE = 1 << 30  # for what reading takes beside the table
 
 
 def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
@@ -15,16 +23,23 @@ def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
     Read by pyarrow, whose reader is fuzzed by its makers; polars' own panics at some damaged files.
 
     Raises:
-        DataError: it is no whole Parquet file, or holds what is no table of plain values.
+        DataError: it is no whole Parquet file, is larger than it says or than anybody needs, or holds what is
+            no table of plain values.
     """
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(io.BytesIO(content)).read()
-        table.validate(full=True)
-        frame = pl.from_arrow(table)
+        file = pq.ParquetFile(io.BytesIO(content))
+        with _address_space(_needed(file.metadata, source)):
+            table = file.read()
+            table.validate(full=True)
+            frame = pl.from_arrow(table)
+    except MemoryError as error:  # a page whose header tells of more than the file does
+        raise DataError(
+            f"{source} would need far more memory than its size tells of", "do not trust it; get it again"
+        ) from error
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError) as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{source}: not Parquet: {said}", "get or write the file again") from error
@@ -34,3 +49,39 @@ def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def _needed(metadata: Any, source: str) -> int:
+    """Bytes that reading may take, generously, by the file's own account."""
+    n_cells, unpacked = 0, 0
+    for group in (metadata.row_group(n) for n in range(metadata.num_row_groups)):
+        columns = [group.column(n) for n in range(group.num_columns)]
+        n_cells += sum(max(0, column.num_values) for column in columns)
+        unpacked += sum(max(0, column.total_uncompressed_size) for column in columns)
+    if n_cells > _MOST_CELLS or unpacked > _MOST_BYTES:
+        raise DataError(
+            f"{source} says that it holds {n_cells:,} values, {unpacked:,} bytes unpacked",
+            f"at most {_MOST_CELLS:,} values and {_MOST_BYTES:,} bytes are read: part it",
+        )
+    return _SPARE + 4 * unpacked + 32 * n_cells
+
+
+@contextmanager
+def _address_space(more: int) -> "Generator[None]":
+    """So many bytes more for this process and then no memory; where the system knows no such limit, none."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most = now + more
+    if soft != resource.RLIM_INFINITY and soft <= most:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
