@@ -33,7 +33,7 @@ def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         with _address_space(_needed(file.metadata, source)):
-            table = file.read()
+            table = file.read(use_threads=False)  # a pool that could not start a thread ends the process
             table.validate(full=True)
             frame = pl.from_arrow(table)
     except MemoryError as error:  # a page whose header tells of more than the file does
