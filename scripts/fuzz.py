@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "tests" / "hostile" / "corpus"
-FIGURES = ROOT / "docs" / "fuzz.json"
+FIGURES, PAGE = ROOT / "docs" / "fuzz.json", ROOT / "docs" / "threat-model.md"
+BEGIN, END = "<!-- figures: written by make fuzz -->", "<!-- end of figures -->"
 
 
 def main() -> None:
@@ -91,6 +93,18 @@ def _keep(found: dict[str, dict[str, Any]]) -> None:
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     known |= {name: {"date": date, **figures} for name, figures in found.items()}
     FIGURES.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n", "utf-8")
+    PAGE.write_text(with_figures(PAGE.read_text("utf-8"), known), "utf-8")
+
+
+def with_figures(page: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page with a line for each parser between its marks."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    lines = ["| parser | inputs | failed | date | seconds |", "|---|---|---|---|---|"]
+    for name, f in figures.items():
+        failed = "yes" if f["failed"] else "no"
+        lines.append(f"| {name} | {f['inputs']:,} | {failed} | {f['date']} | {f['seconds']:.0f} |")
+    return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"])
 
 
 if __name__ == "__main__":

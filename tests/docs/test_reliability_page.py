@@ -1,10 +1,11 @@
-"""Every promise on the page names tests that are there, and its figures are those of the file."""
+"""Every promise on two pages names tests that are there, and the figures are those of the files."""
 
 import ast
 import json
 import re
 from pathlib import Path
 
+import fuzz
 import pytest
 import reliability_page
 
@@ -44,3 +45,13 @@ def test_the_figures_are_those_of_the_file():
     assert reliability_page.with_figures(page, figures) == page
     assert {"driver killed", "local workers killed", "Ray workers and nodes killed"} <= figures.keys()
     assert all(figures[fault]["kills"] == 50 for fault in figures if fault.endswith("killed"))
+
+
+def test_the_figures_of_fuzzing_are_those_of_the_file():
+    from fuzz_targets import targets
+
+    figures = json.loads(fuzz.FIGURES.read_text("utf-8"))
+    page = fuzz.PAGE.read_text("utf-8")
+    assert fuzz.with_figures(page, figures) == page
+    assert figures.keys() >= set(targets())
+    assert all(found["inputs"] >= 100_000 and not found["failed"] for found in figures.values())

@@ -15,6 +15,7 @@ import pytest
 from aftertune.engines.endpoint import Limits
 from aftertune.errors import AftertuneError
 from aftertune.foreign_text import for_terminal, without_secrets
+from aftertune.study import read_study
 from endpoint_server import Answer, Server
 from stage_runs import STAGES, run, study_of
 
@@ -144,3 +145,18 @@ def test_an_endpoint_that_says_the_key_again(code: int, tiny_model, tmp_path, mo
     out = capfd.readouterr()
     assert KEY.encode() not in written
     assert all(KEY not in text for text in (told, caplog.text, out.out, out.err))
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "abc1234", "A" * 40, "a" * 39, "a" * 41])
+def test_a_hub_revision_is_a_commit(revision: str, tmp_path: Path):
+    from aftertune.engines.loading import fetch_from_hub
+    from aftertune.errors import ModelError
+    from aftertune.tuning.finished import find_finished
+
+    (tmp_path / "s.yaml").write_text(f"name: s\nmodel: a/b\nrevision: {revision}\n")
+    with pytest.raises(AftertuneError, match="revision: expected a commit"):
+        read_study(tmp_path / "s.yaml")
+    with pytest.raises(ModelError, match="which is no commit"):
+        fetch_from_hub("a/b", revision)
+    with pytest.raises(ModelError, match="which is no commit"):
+        find_finished(f"a/b@{revision}")
