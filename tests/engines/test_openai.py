@@ -12,7 +12,8 @@ import pytest
 
 from aftertune.engines.base import Completion, Request, make_request
 from aftertune.engines.endpoint import FAULTS_IN_A_ROW, Limits
-from aftertune.engines.openai import OpenAIEngine, served_checkpoints
+from aftertune.engines.openai import OpenAIEngine
+from aftertune.engines.served import served_checkpoints
 from aftertune.errors import EngineError, StudyError
 from aftertune.records import SERVED_COLUMNS, Finish, ResponseStatus, Served
 from aftertune.store import content_key

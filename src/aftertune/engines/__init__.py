@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aftertune.study import GenerateSpec, OpenAISpec, TransformersSpec, VllmSpec
+from aftertune.study import GenerateSpec, OpenAISpec, ReplaySpec, TransformersSpec, VllmSpec
 
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
@@ -31,6 +31,10 @@ def open_engine(
         from aftertune.engines.openai import OpenAIEngine
 
         return OpenAIEngine(study.engine)
+    if isinstance(study.engine, ReplaySpec):
+        from aftertune.engines.replay import ReplayEngine
+
+        return ReplayEngine(study, study.engine)
     if isinstance(study.engine, VllmSpec):
         from aftertune.engines.vllm import VllmEngine
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -17,10 +16,10 @@ from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.endpoint import Address, Answer, Call, Client, Fault, Limits, address
 from aftertune.engines.usage import Usage
 from aftertune.errors import EngineError
-from aftertune.records import Checkpoint, CheckpointStatus, Finish, ResponseStatus, Served
+from aftertune.records import Finish, ResponseStatus, Served
 from aftertune.seeds import derive
-from aftertune.store import canonical_json, content_key
-from aftertune.study import OpenAISpec, ServedRecipe, Study
+from aftertune.store import canonical_json
+from aftertune.study import OpenAISpec
 
 log = logging.getLogger(__name__)
 
@@ -29,45 +28,6 @@ _FINISHES = {"stop": Finish.STOP, "length": Finish.LENGTH}
 _PROBE = (("user", "Write one sentence about anything you like."),)
 _PROBE_TOKENS = 16
 _SEED_BITS = 31  # the most that every known server takes for a seed
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A base model at an endpoint; `sha256` is that of the address and the name, not of weights."""
-
-    name: str
-    sha256: str
-    source: str
-    licence: str
-
-
-def served_model(study: Study, spec: OpenAISpec) -> ServedModel:
-    """The base of a study that draws from an endpoint.
-
-    Raises:
-        StudyError: the endpoint is no address.
-    """
-    at = address_of(spec)
-    return ServedModel(study.model, served_sha256(at, study.model), f"{at.url}, {UNVERIFIED}", "unknown")
-
-
-def served_checkpoints(study: Study, spec: OpenAISpec) -> list[Checkpoint]:
-    """The base and what the recipes name, each by its name at the endpoint."""
-    at = address_of(spec)
-    named: list[tuple[str, int | None, str]] = [("base", None, study.model)]
-    for recipe_name, recipe in study.recipes.items():
-        assert isinstance(recipe, ServedRecipe)  # the grammar lets no other stand beside this engine
-        seeds = study.seeds_of(recipe_name)
-        named += [(recipe_name, seed, name) for seed, name in zip(seeds, recipe.served, strict=True)]
-    return [
-        Checkpoint(model, seed, "served", CheckpointStatus.OK, "", None, served_sha256(at, name), served=name)
-        for model, seed, name in named
-    ]
-
-
-def served_sha256(at: Address, name: str) -> str:
-    """What stands for the hash of weights that nobody here can read."""
-    return content_key({"endpoint": at.url, "served": name})
 
 
 def address_of(spec: OpenAISpec, limits: Limits | None = None) -> Address:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aftertune.data import TuningData, load_conversations
-from aftertune.engines.openai import served_checkpoints
+from aftertune.engines.served import served_checkpoints
 from aftertune.errors import ModelError, StoreError
 from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
-from aftertune.study import CommandRecipe, FinishedRecipe, OpenAISpec, Study, TuneRecipe
+from aftertune.study import SERVING, CommandRecipe, FinishedRecipe, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256
 from aftertune.tuning.command import command_files
@@ -63,7 +63,7 @@ def tune(
         AftertuneError: the data or a recipe cannot be trained on. A failed or diverged training is a status.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
-    if isinstance(study.engine, OpenAISpec):
+    if isinstance(study.engine, SERVING):
         served = served_checkpoints(study, study.engine)
         _warn_of_twins(served)
         run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in served])

@@ -3,7 +3,7 @@
 `read_study` is the one door. What it returns is plain frozen data; relative paths in it are already absolute.
 """
 
-from aftertune.study.engines import GenerateSpec, OpenAISpec, TransformersSpec, VllmSpec
+from aftertune.study.engines import SERVING, GenerateSpec, OpenAISpec, ReplaySpec, TransformersSpec, VllmSpec
 from aftertune.study.grammar import AnalysisSpec, Decoding, JudgeSpec, Study, TaskSpec, Variation
 from aftertune.study.read import analysis_spec, parse_study, read_study, study_schema
 from aftertune.study.recipes import (
@@ -22,6 +22,7 @@ from aftertune.study.variations import same_checkpoints, variants_of
 
 __all__ = [
     "ALL_VARY",
+    "SERVING",
     "AnalysisSpec",
     "Columns",
     "CommandRecipe",
@@ -32,6 +33,7 @@ __all__ = [
     "JudgeSpec",
     "OpenAISpec",
     "Recipe",
+    "ReplaySpec",
     "ServedRecipe",
     "Study",
     "TaskSpec",

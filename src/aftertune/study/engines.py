@@ -43,6 +43,17 @@ class VllmSpec(Strict):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)  # vLLM's share of the memory, a CPU's too
 
 
+class ReplaySpec(Strict):
+    """Responses that were drawn before or elsewhere, in a Parquet table: nothing is tuned or drawn.
+
+    Columns model, task, item, repeat (from 1), text, and perhaps decoding, finish and n_tokens. The study's
+    `model` is the table's name of the base, and recipes name their models with `served`.
+    """
+
+    name: Literal["replay"] = "replay"
+    table: str = Field(min_length=1)
+
+
 class GenerateSpec(Strict):
     """transformers' own generate, a batch after another: all that is written here can change a response."""
 
@@ -60,7 +71,9 @@ ENGINES: dict[str, type[Strict]] = {
     "generate": GenerateSpec,
     "vllm": VllmSpec,
     "openai": OpenAISpec,
+    "replay": ReplaySpec,
 }
+SERVING = (OpenAISpec, ReplaySpec)  # those whose models have no weights here
 
 
 def engine_name(value: Any) -> str:
@@ -73,6 +86,7 @@ Engine = Annotated[
     Annotated[TransformersSpec, Tag("<transformers>")]
     | Annotated[GenerateSpec, Tag("<generate>")]
     | Annotated[VllmSpec, Tag("<vllm>")]
-    | Annotated[OpenAISpec, Tag("<openai>")],
+    | Annotated[OpenAISpec, Tag("<openai>")]
+    | Annotated[ReplaySpec, Tag("<replay>")],
     Discriminator(lambda value: f"<{engine_name(value)}>"),
 ]

@@ -16,7 +16,7 @@ from aftertune.errors import nearest
 from aftertune.records import BASELINE, Intent
 from aftertune.records.analysis import Primary
 from aftertune.records.variations import VariationClass
-from aftertune.study.engines import ENGINES, Engine, GenerateSpec, OpenAISpec, TransformersSpec
+from aftertune.study.engines import ENGINES, SERVING, Engine, GenerateSpec, OpenAISpec, TransformersSpec
 from aftertune.study.recipes import Recipe, ServedRecipe, finished_names
 from aftertune.study.strict import Commit, Name, Prices, Strict
 
@@ -228,23 +228,23 @@ class Study(Strict):
 
     def _check_served(self) -> None:
         served = {name: recipe for name, recipe in self.recipes.items() if isinstance(recipe, ServedRecipe)}
-        if not isinstance(self.engine, OpenAISpec):
+        if not isinstance(self.engine, SERVING):
             for name in served:
                 raise ValueError(
-                    f"recipes.{name} is served: write the endpoint: `engine: {{name: openai, …}}`"
+                    f"recipes.{name} is served: write the endpoint, `engine: {{name: openai, …}}`, or the "
+                    "table of its responses, `engine: {name: replay, …}`"
                 )
             return
+        whose = "an endpoint" if isinstance(self.engine, OpenAISpec) else "a table"
         if self.numerics == "exact":
             raise ValueError(
-                "numerics: exact cannot be promised by an endpoint: leave it out, or draw on this machine"
+                f"numerics: exact cannot be promised by {whose}: leave it out, or draw on this machine"
             )
         if self.revision is not None:
-            raise ValueError(
-                "revision is a commit of the hub's, and the model is an endpoint's: leave it out"
-            )
+            raise ValueError(f"revision is a commit of the hub's, and the model is {whose}'s: leave it out")
         for name in (name for name in self.recipes if name not in served):
             raise ValueError(
-                f"recipes.{name} is of this machine, and the engine is an endpoint: serve what was tuned "
+                f"recipes.{name} is of this machine, and the engine is {whose}: serve what was tuned "
                 "and write `served: [a model's name for each seed]`, or draw on this machine"
             )
 

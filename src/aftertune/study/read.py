@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from aftertune.errors import StudyError
-from aftertune.study.engines import OpenAISpec
+from aftertune.study.engines import SERVING, ReplaySpec
 from aftertune.study.faults import fault
 from aftertune.study.grammar import AnalysisSpec, Study
 from aftertune.study.recipes import DataSpec, FinishedRecipe, Recipe, TuneRecipe
@@ -156,15 +156,17 @@ def _absolute(study: Study, folder: Path) -> Study:
         for judge in study.judges
     )
     model = study.model
-    served = isinstance(study.engine, OpenAISpec)  # a name that the endpoint knows, whatever it looks like
-    if not served:
+    engine = study.engine
+    if not isinstance(engine, SERVING):  # they know a model by name, whatever it looks like
         model = _model(model, folder)
+    if isinstance(engine, ReplaySpec):
+        engine = engine.model_copy(update={"table": _resolve(engine.table, folder)})
     analysis = study.analysis
     if analysis.calibration is not None:
         path = _resolve(analysis.calibration, folder)
         analysis = analysis.model_copy(update={"calibration": path})
     changed = {"recipes": recipes, "tasks": tasks, "judges": judges, "model": model, "analysis": analysis}
-    return study.model_copy(update=changed)
+    return study.model_copy(update={**changed, "engine": engine})
 
 
 def _absolute_recipe(recipe: Recipe, folder: Path) -> Recipe:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.engines.loading import ModelSource
-from aftertune.engines.openai import ServedModel
+from aftertune.engines.served import ServedModel
 from aftertune.records import BASELINE, ITEM_COLUMNS
 from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
 from aftertune.stages.check.machine import hardware, versions
@@ -127,7 +127,7 @@ def _model(model: ModelSource | ServedModel) -> dict[str, Any]:
 
 def _template(text: str | None) -> dict[str, str]:
     if text is None:
-        return {"text": "the endpoint's own, which is not seen"}
+        return {"text": "not seen: that of the endpoint, or of whoever recorded the responses"}
     return {"sha256": content_key(text), "text": text}
 
 

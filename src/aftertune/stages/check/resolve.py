@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.loading import ModelSource, context_length, resolve_model
-from aftertune.engines.openai import ServedModel, address_of, served_model
+from aftertune.engines.openai import address_of
+from aftertune.engines.replay import ReplayEngine
+from aftertune.engines.served import ServedModel, served_checkpoints, served_model
 from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
@@ -17,7 +19,7 @@ from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
-from aftertune.study import OpenAISpec, Study, TuneRecipe, variants_of
+from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, variants_of
 from aftertune.tasks import load_task
 from aftertune.tuning.checkpoints import linear_shapes
 from aftertune.tuning.encode import IGNORED, encode_all
@@ -66,7 +68,7 @@ def resolve(study: Study) -> Resolved:
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
-    if isinstance(study.engine, OpenAISpec):
+    if isinstance(study.engine, SERVING):
         return _served(study, study.engine, tasks, judges)
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
@@ -121,9 +123,14 @@ def resolve_all(study: Study) -> dict[str, Resolved]:
     return found
 
 
-def _served(study: Study, spec: OpenAISpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> Resolved:
-    """A study of an endpoint's models: its key must be there, and nobody is called."""
-    address_of(spec).key()
+def _served(
+    study: Study, spec: OpenAISpec | ReplaySpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]
+) -> Resolved:
+    """A study of models out of sight: an endpoint's key or a table's models must be there; nobody is called."""
+    if isinstance(spec, OpenAISpec):
+        address_of(spec).key()
+    else:
+        ReplayEngine(study, spec).check(str(c.served) for c in served_checkpoints(study, spec))
     return Resolved(
         study=study,
         model=served_model(study, spec),
