@@ -126,7 +126,7 @@ def resolve_all(study: Study) -> dict[str, Resolved]:
 def _served(
     study: Study, spec: OpenAISpec | ReplaySpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]
 ) -> Resolved:
-    """A study of models out of sight: an endpoint's key or a table's models must be there; nobody is called."""
+    """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
     else:
