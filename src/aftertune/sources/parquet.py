@@ -17,10 +17,11 @@ _MOST_BYTES = 16 << 30  # unpacked, by the file's own account
 _SPARE = 4 << 30  # address space, of which allocators and threads reserve far more than they use
 
 
-def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
+def read_parquet(content: bytes, source: str, *, coded: bool = False) -> "pl.DataFrame":
     """The table in a Parquet file's bytes; `source` names it in errors.
 
-    Read by pyarrow, whose reader is fuzzed by its makers; polars' own panics at some damaged files.
+    Read by pyarrow, whose reader is fuzzed by its makers; polars' own panics at some damaged files. Where
+    texts are `coded`, they come as categoricals: each different one once, which is a fraction of the memory.
 
     Raises:
         DataError: it is no whole Parquet file, is larger than it says or than anybody needs, or holds what is
@@ -32,10 +33,13 @@ def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
 
     try:
         file = pq.ParquetFile(io.BytesIO(content))
+        if coded:
+            texts = [f.name for f in file.schema_arrow if pa.types.is_string(f.type) or _is_long(f.type)]
+            file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
         with _address_space(_needed(file.metadata, source)):
-            table = file.read(use_threads=False)  # a pool that could not start a thread ends the process
-            table.validate(full=True)
-            frame = pl.from_arrow(table)
+            # One after the other, not the whole table in two libraries' memory at once.
+            groups = [_checked(file, number) for number in range(file.num_row_groups)]
+            frame = pl.concat(groups) if groups else pl.DataFrame(pl.from_arrow(file.read()))
     except MemoryError as error:  # a page whose header tells of more than the file does
         raise DataError(
             f"{source} would need far more memory than its size tells of", "do not trust it; get it again"
@@ -47,8 +51,22 @@ def read_parquet(content: bytes, source: str) -> "pl.DataFrame":
         raise DataError(
             f"{source}: a column type that cannot be read", "save it with plain columns"
         ) from error
-    assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def _checked(file: Any, number: int) -> "pl.DataFrame":
+    import polars as pl
+
+    # By one thread: a pool that cannot start another ends the process.
+    table = file.read_row_group(number, use_threads=False)
+    table.validate(full=True)
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def _is_long(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_large_string(kind)
 
 
 def _needed(metadata: Any, source: str) -> int:

@@ -5,7 +5,7 @@ from aftertune.store.content import canonical_json, content_key
 from aftertune.store.imports import ImportDirectory
 from aftertune.store.run import RunDirectory, run_at, shard_told
 from aftertune.store.run_log import read_events, shard_sums
-from aftertune.store.shards import parquet_bytes, read_shards, write_shard
+from aftertune.store.shards import parquet_bytes, parquet_of, read_shards, write_shard
 
 __all__ = [
     "ImportDirectory",
@@ -15,6 +15,7 @@ __all__ = [
     "file_sha256",
     "hash_files",
     "parquet_bytes",
+    "parquet_of",
     "publish_directory",
     "put_if_absent",
     "read_events",

@@ -283,9 +283,12 @@ class RunDirectory:
                 f"{path} is no Parquet table: {error}", "remove it and run the study again"
             ) from error
 
-    def read_responses(self) -> pl.DataFrame:
-        """The responses, one a key: where an endpoint gave none at first and one later, the later one."""
-        found = read_shards(self.responses, RESPONSE_COLUMNS, aside=self.aside)
+    def read_responses(self, *columns: str) -> pl.DataFrame:
+        """The responses, one a key: where an endpoint gave none at first and one later, the later one.
+
+        Of them the columns named, `key` and `status` among them; all by default.
+        """
+        found = read_shards(self.responses, RESPONSE_COLUMNS, aside=self.aside, only=columns or None)
         found = found.sort(pl.col("status") == ResponseStatus.FAILED, maintain_order=True)
         return found.unique("key", keep="first", maintain_order=True)
 

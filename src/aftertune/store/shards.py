@@ -7,7 +7,7 @@ its rows count as not done, and they are made again.
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +19,7 @@ from aftertune.store.atomic import put_if_absent
 
 log = logging.getLogger(__name__)
 
+_FRAMES = 1_000
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
@@ -38,19 +39,41 @@ def parquet_bytes(rows: Sequence[Mapping[str, object]], columns: dict[str, type]
     return sink.getvalue()
 
 
-def read_shards(directory: Path, columns: dict[str, type], *, aside: Path) -> pl.DataFrame:
+def parquet_of(frames: Iterable[pl.DataFrame], columns: dict[str, type]) -> bytes:
+    """Frames, one after the other, as one Parquet file with exactly these columns; each is a row group."""
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()])
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for frame in frames:
+            table = frame.select(list(columns)).to_arrow().cast(schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+    return sink.getvalue()
+
+
+def read_shards(
+    directory: Path, columns: dict[str, type], *, aside: Path, only: Sequence[str] | None = None
+) -> pl.DataFrame:
     """All rows of a directory's shards, in the order of the shards' names.
 
     A shard that is not what its name promises is moved to `aside` with a warning in the log.
+
+    Args:
+        directory: where they stand.
+        columns: which each must have, with their types.
+        aside: where those go that are not what they promise.
+        only: the columns that are wanted; all of them by default.
     """
-    frames = [empty_frame(columns)]
+    wanted = list(only or columns)
+    frames = [empty_frame({name: columns[name] for name in wanted})]
     for path in sorted(directory.glob("*.parquet")):
-        frame = _read(path, columns)
+        frame = _read(path, columns, wanted)
         if frame is None:
             _set_aside(path, aside)
         else:
             frames.append(frame)
-    return pl.concat(frames, how="vertical")
+        if len(frames) >= _FRAMES:  # a small frame takes some times the room of its rows
+            frames = [pl.concat(frames, rechunk=True)]
+    return pl.concat(frames, rechunk=True)
 
 
 def empty_frame(columns: dict[str, type]) -> pl.DataFrame:
@@ -59,16 +82,17 @@ def empty_frame(columns: dict[str, type]) -> pl.DataFrame:
     return pl.DataFrame(schema={name: kinds[kind] for name, kind in columns.items()})
 
 
-def _read(path: Path, columns: dict[str, type]) -> pl.DataFrame | None:
+def _read(path: Path, columns: dict[str, type], wanted: list[str]) -> pl.DataFrame | None:
     """The rows; None where the bytes are not those of the name, or are no table of these columns."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest()[:32] != path.stem:
         return None
     try:
-        frame = pl.read_parquet(io.BytesIO(data))
+        if pl.read_parquet_schema(io.BytesIO(data)) != empty_frame(columns).schema:
+            return None
+        return pl.read_parquet(io.BytesIO(data), columns=wanted)
     except pl.exceptions.PolarsError:
         return None
-    return frame if frame.schema == empty_frame(columns).schema else None
 
 
 def _set_aside(path: Path, aside: Path) -> None:

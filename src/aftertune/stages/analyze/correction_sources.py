@@ -44,7 +44,7 @@ def _labels(run: RunDirectory) -> pl.DataFrame:
 def _powered(observations: pl.DataFrame, labels: pl.DataFrame) -> dict[tuple[str, ...], Powered]:
     """By cell, where two labelled responses and one other were judged."""
     judged = (
-        observations.cast(dict.fromkeys(_CELL, pl.String))
+        observations.cast(dict.fromkeys((*_CELL, "response_key"), pl.String))
         .filter(pl.col("value").is_not_null())
         .group_by(*_CELL, "response_key")
         .agg(pl.col("value").mean())

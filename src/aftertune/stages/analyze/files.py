@@ -30,10 +30,9 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     """
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
     observed_sha256 = _unchanged(run)
-    table = read_table(run.observations)
     named = study.analysis.calibration if calibration is None else str(calibration)
-    observations = observations_of(table, source=str(run.observations))
-    corrections, label_warnings = corrections_of(run, table, named)
+    observations = observations_of(read_table(run.observations), source=str(run.observations))
+    corrections, label_warnings = corrections_of(run, observations.frame, named)
     analysis = analysis_of(
         observations,
         study=study.name,

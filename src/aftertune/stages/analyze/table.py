@@ -115,7 +115,8 @@ def observations_of(
     _check_words(frame, "construct", [x.value for x in Construct], source)
     _check_status(frame, source)
     _check_one_each(frame, "intent", ["task"], source)
-    _check_one_each(frame.filter(pl.col("category") != "unnamed"), "category", ["task", "item"], source)
+    named = frame.select("task", "item", "category").filter(pl.col("category") != "unnamed")
+    _check_one_each(named, "category", ["task", "item"], source)
     warnings += constant_seed(frame)
     if PROMPT in frame.columns:
         prompts = frame.select("task", "item", _words(frame, PROMPT, source))
@@ -148,7 +149,7 @@ def _typed(frame: pl.DataFrame, spec: TableSpec, source: str) -> pl.DataFrame:
         kind = pl.Int64 if OBSERVATION_COLUMNS[name] is int else pl.String
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(default, dtype=kind).alias(name))
-        elif kind == pl.String and frame[name].dtype != pl.String:
+        elif kind == pl.String and frame[name].dtype not in (pl.String, pl.Categorical):
             frame = frame.with_columns(_words(frame, name, source))
         if default is not None:
             frame = frame.with_columns(pl.col(name).fill_null(default))
@@ -175,19 +176,19 @@ def _words(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
     kind = frame[name].dtype
     if kind.is_nested() or kind == pl.Binary:
         raise DataError(f"{source}: column {name!r} holds {kind}, not names", "write text or numbers")
-    return frame[name].cast(pl.String)
+    return frame[name] if kind == pl.Categorical else frame[name].cast(pl.String)
 
 
 def _coded(frame: pl.DataFrame) -> pl.DataFrame:
     """Names as numbers in the order of the alphabet: grouping a million rows by text takes seconds."""
     for name in _NAMES:
-        known = frame[name].unique().drop_nulls().sort()
+        known = frame[name].unique().drop_nulls().cast(pl.String).sort()
         frame = frame.with_columns(pl.col(name).cast(pl.Enum(known)))
     return frame
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
-    return read_parquet(path.read_bytes(), str(path))
+    return read_parquet(path.read_bytes(), str(path), coded=True)
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -261,7 +262,10 @@ def _check_status(frame: pl.DataFrame, source: str) -> None:
 
 def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
     key = [name for name in (*_DRAW, "judge_repeat") if frame[name].n_unique() > 1]
-    twins = frame.select(key or ["model"]).is_duplicated()
+    cells = frame.select(key or ["model"])
+    if not cells.hash_rows().is_duplicated().any():  # a tenth of the memory
+        return
+    twins = cells.is_duplicated()
     if twins.any():
         row = frame.row(int(twins.arg_true()[0]), named=True)
         where = ", ".join(
@@ -274,7 +278,8 @@ def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
 
 
 def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) -> None:
-    several = frame.group_by(by).agg(pl.col(name).unique().sort()).filter(pl.col(name).list.len() > 1)
+    pairs = frame.select(*by, name).unique().cast(dict.fromkeys((*by, name), pl.String))
+    several = pairs.group_by(by).agg(pl.col(name).sort()).filter(pl.col(name).list.len() > 1)
     if not several.is_empty():
         first = several.sort(by).row(0, named=True)
         where = ", ".join(f"{key} {first[key]!r}" for key in by)
