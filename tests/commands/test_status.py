@@ -149,7 +149,7 @@ def test_a_variation_has_its_own_lines(tiny_model, tmp_path):
 
 
 def test_what_is_no_run_or_a_newer_one(tmp_path, finished: Path):
-    with pytest.raises(StoreError, match=r"is not a run directory: it has no study.json\n.*--out"):
+    with pytest.raises(StoreError, match=r"is not a run directory: it has no study.json\n.*run one first"):
         status(tmp_path)
     (tmp_path / "study.json").write_bytes((finished / "study.json").read_bytes())
     assert status(tmp_path).state == "not begun"

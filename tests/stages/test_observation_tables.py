@@ -64,7 +64,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         read_observations(tmp_path / "x.xlsx")
     with pytest.raises(DataError, match="cannot read"):
         read_observations(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="not a table"):
+    with pytest.raises(DataError, match="not Parquet"):
         read_observations(written(tmp_path, "no parquet at all", "x.parquet"))
 
 

@@ -50,6 +50,7 @@ def write_report(
     manifest: dict[str, Any],
     out: Path,
     study: dict[str, Any] | None = None,
+    n_items: int | None = None,
 ) -> Path:
     """Write index.html, report.md, tables/*.csv and figures/*.svg under `out`; same input, same bytes.
 
@@ -62,6 +63,7 @@ def write_report(
         manifest: shown as it is.
         out: a directory, made where it is missing; files of an earlier report in it are written over.
         study: study.json, for the checklist and the methods paragraph; None where no study was run.
+        n_items: how many items the study has, where `examples` may be of some of them.
 
     Returns:
         The path of index.html.
@@ -88,6 +90,7 @@ def write_report(
             warnings=grouped(analysis, head),
             examples=choose(examples, head) if head and examples is not None else [],
             explorer=_explorer(analysis, head, examples),
+            n_items=n_items,
             single_runs=single_run_tables.sentences(analysis, head) if head else [],
             checklist=asked,
             methods=methods,

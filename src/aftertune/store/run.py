@@ -283,12 +283,20 @@ class RunDirectory:
                 f"{path} is no Parquet table: {error}", "remove it and run the study again"
             ) from error
 
-    def read_responses(self, *columns: str) -> pl.DataFrame:
+    def read_responses(self, *columns: str, of_items: pl.DataFrame | None = None) -> pl.DataFrame:
         """The responses, one a key: where an endpoint gave none at first and one later, the later one.
 
-        Of them the columns named, `key` and `status` among them; all by default.
+        Args:
+            columns: those that are wanted, `key` and `status` among them; all by default.
+            of_items: task and item, whose responses are wanted; all by default.
         """
-        found = read_shards(self.responses, RESPONSE_COLUMNS, aside=self.aside, only=columns or None)
+
+        def wanted(frame: pl.DataFrame) -> pl.DataFrame:
+            return frame if of_items is None else frame.join(of_items, on=["task", "item"], how="semi")
+
+        found = read_shards(
+            self.responses, RESPONSE_COLUMNS, aside=self.aside, only=columns or None, wanted=wanted
+        )
         found = found.sort(pl.col("status") == ResponseStatus.FAILED, maintain_order=True)
         return found.unique("key", keep="first", maintain_order=True)
 

@@ -7,7 +7,7 @@ its rows count as not done, and they are made again.
 import hashlib
 import io
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -51,7 +51,12 @@ def parquet_of(frames: Iterable[pl.DataFrame], columns: dict[str, type]) -> byte
 
 
 def read_shards(
-    directory: Path, columns: dict[str, type], *, aside: Path, only: Sequence[str] | None = None
+    directory: Path,
+    columns: dict[str, type],
+    *,
+    aside: Path,
+    only: Sequence[str] | None = None,
+    wanted: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame,
 ) -> pl.DataFrame:
     """All rows of a directory's shards, in the order of the shards' names.
 
@@ -62,15 +67,16 @@ def read_shards(
         columns: which each must have, with their types.
         aside: where those go that are not what they promise.
         only: the columns that are wanted; all of them by default.
+        wanted: gives the rows of a shard that are.
     """
-    wanted = list(only or columns)
-    frames = [empty_frame({name: columns[name] for name in wanted})]
+    names = list(only or columns)
+    frames = [empty_frame({name: columns[name] for name in names})]
     for path in sorted(directory.glob("*.parquet")):
-        frame = _read(path, columns, wanted)
+        frame = _read(path, columns, names)
         if frame is None:
             _set_aside(path, aside)
         else:
-            frames.append(frame)
+            frames.append(wanted(frame))
         if len(frames) >= _FRAMES:  # a small frame takes some times the room of its rows
             frames = [pl.concat(frames, rechunk=True)]
     return pl.concat(frames, rechunk=True)
@@ -82,7 +88,7 @@ def empty_frame(columns: dict[str, type]) -> pl.DataFrame:
     return pl.DataFrame(schema={name: kinds[kind] for name, kind in columns.items()})
 
 
-def _read(path: Path, columns: dict[str, type], wanted: list[str]) -> pl.DataFrame | None:
+def _read(path: Path, columns: dict[str, type], names: list[str]) -> pl.DataFrame | None:
     """The rows; None where the bytes are not those of the name, or are no table of these columns."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest()[:32] != path.stem:
@@ -90,7 +96,7 @@ def _read(path: Path, columns: dict[str, type], wanted: list[str]) -> pl.DataFra
     try:
         if pl.read_parquet_schema(io.BytesIO(data)) != empty_frame(columns).schema:
             return None
-        return pl.read_parquet(io.BytesIO(data), columns=wanted)
+        return pl.read_parquet(io.BytesIO(data), columns=names)
     except pl.exceptions.PolarsError:
         return None
 

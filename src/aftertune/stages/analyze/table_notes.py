@@ -53,7 +53,7 @@ def same_text(prompts: pl.DataFrame) -> list[Warning]:
     Args:
         prompts: task, item, prompt; a row an item.
     """
-    plain = pl.col("prompt").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    plain = pl.col("prompt").cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
     texts = prompts.filter(pl.col("prompt").is_not_null()).with_columns(plain.alias("text"))
     twins = (
         texts.group_by("task", "text")
