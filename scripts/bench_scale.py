@@ -3,9 +3,9 @@
     python scripts/bench_scale.py [--shares 0.25 0.5 1] [--keep DIR]
 
 100 checkpoints (a base, nine recipes of eleven seeds) × 1,000 items × 10 repeats × 3 judges; its responses
-are given by the replay engine, from a table that is made here. Each stage runs in a process of its own, whose wall time and
-peak of resident memory are kept, at shares of the items. Writes docs/scale.json, of which scale_page.py makes
-the tables of docs/scale.md.
+are given by the replay engine, from a table that is made here. Each stage runs in a process of its own, whose
+wall time and peak of resident memory are kept, at shares of the items. Writes docs/scale.json, of which
+scale_page.py makes the tables of docs/scale.md.
 """
 
 import argparse

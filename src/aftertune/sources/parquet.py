@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,14 @@ _MOST_BYTES = 16 << 30  # unpacked, by the file's own account
 _SPARE = 4 << 30  # address space, of which allocators and threads reserve far more than they use
 
 
-def read_parquet(content: bytes, source: str, *, coded: bool = False) -> "pl.DataFrame":
+def read_parquet(
+    content: bytes, source: str, *, coded: bool = False, without: Collection[str] = ()
+) -> "pl.DataFrame":
     """The table in a Parquet file's bytes; `source` names it in errors.
 
     Read by pyarrow, whose reader is fuzzed by its makers; polars' own panics at some damaged files. Where
     texts are `coded`, they come as categoricals: each different one once, which is a fraction of the memory.
+    Columns `without` which one can do are not read.
 
     Raises:
         DataError: it is no whole Parquet file, is larger than it says or than anybody needs, or holds what is
@@ -38,7 +41,8 @@ def read_parquet(content: bytes, source: str, *, coded: bool = False) -> "pl.Dat
             file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
         with _address_space(_needed(file.metadata, source)):
             # One after the other, not the whole table in two libraries' memory at once.
-            groups = [_checked(file, number) for number in range(file.num_row_groups)]
+            columns = [name for name in file.schema_arrow.names if name not in without]
+            groups = [_checked(file, number, columns) for number in range(file.num_row_groups)]
             frame = pl.concat(groups) if groups else pl.DataFrame(pl.from_arrow(file.read()))
     except MemoryError as error:  # a page whose header tells of more than the file does
         raise DataError(
@@ -54,11 +58,11 @@ def read_parquet(content: bytes, source: str, *, coded: bool = False) -> "pl.Dat
     return frame
 
 
-def _checked(file: Any, number: int) -> "pl.DataFrame":
+def _checked(file: Any, number: int, columns: list[str]) -> "pl.DataFrame":
     import polars as pl
 
     # By one thread: a pool that cannot start another ends the process.
-    table = file.read_row_group(number, use_threads=False)
+    table = file.read_row_group(number, columns=columns, use_threads=False)
     table.validate(full=True)
     return pl.DataFrame(pl.from_arrow(table))
 

@@ -142,13 +142,14 @@ def cells_of(frame: pl.DataFrame, *, also: frozenset[str] = frozenset()) -> Iter
     A judge that gives `complied` needs no compliance by refusal. Where compliance is `1 − refused`, the
     refusal rate is its mirror image and only its rates are reported, unless `also` names it.
     """
-    draws = _one_row_a_draw(frame).with_columns(pl.col("item").to_physical().alias("code"))
+    slim = frame.drop("study", "variation", "reason", "response_key", strict=False)
+    draws = _one_row_a_draw(slim).with_columns(pl.col("item").to_physical().alias("code"))
     groups = draws.partition_by(["task", "decoding", "judge", "construct"], as_dict=True)
     constructs: dict[tuple[str, ...], set[str]] = {}
     for task, decoding, judge, construct in groups:
         constructs.setdefault((task, decoding, judge), set()).add(construct)
     for key in sorted(groups):
-        group = groups[key]
+        group = groups.pop(key)  # let go of when it is told: a large table is not kept twice
         complied = Construct.COMPLIED.value in constructs[key[:3]]
         intent = Intent(group["intent"][0])
         models = group.partition_by("model", as_dict=True)

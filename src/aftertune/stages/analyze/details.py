@@ -121,15 +121,16 @@ def flips_of(pairs: list[Pair], settings: Settings) -> list[Flip]:
 def agreement_of(frame: pl.DataFrame) -> list[Agreement]:
     """Every pair of judges that gave one construct on the same responses, where both values are 0 or 1."""
     key = ["model", "seed", "checkpoint", "task", "item", "decoding", "repeat", "construct"]
-    graded = frame.filter(
-        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == pl.col("judge_repeat").min()
+    first = frame["judge_repeat"].min()
+    graded = frame.select(*key, "judge", "value", "judge_repeat").filter(
+        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == first
     )
     found: list[Agreement] = []
-    groups = graded.select(*key, "judge", "value").partition_by(["task", "construct"], as_dict=True)
+    groups = graded.partition_by(["task", "construct"], as_dict=True)
     for task, construct in sorted(groups):
         group = groups[task, construct]
         for a, b in combinations(sorted(group["judge"].unique()), 2):
-            one, other = (group.filter(pl.col("judge") == judge) for judge in (a, b))
+            one, other = (group.filter(pl.col("judge") == judge).drop("judge_repeat") for judge in (a, b))
             both = one.join(other, on=key, nulls_equal=True)
             if both.is_empty():
                 continue

@@ -31,7 +31,12 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     study = Study.model_validate(run.read_json(run.study_json), strict=False)
     observed_sha256 = _unchanged(run)
     named = study.analysis.calibration if calibration is None else str(calibration)
-    observations = observations_of(read_table(run.observations), source=str(run.observations))
+    # A key for each response is half of a table's memory, and seldom asked for.
+    needed = study.variations or any(run.labels("any").parent.glob("*.parquet"))
+    without = () if needed else ("response_key",)
+    observations = observations_of(
+        read_table(run.observations, without=without), source=str(run.observations)
+    )
     corrections, label_warnings = corrections_of(run, observations.frame, named)
     analysis = analysis_of(
         observations,

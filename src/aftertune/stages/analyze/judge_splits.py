@@ -63,9 +63,10 @@ def splits_of(frame: pl.DataFrame) -> list[JudgeSplit]:
     responses that split the judges; only their ids are kept.
     """
     key = ["model", "seed", "checkpoint", "item", "decoding", "repeat"]
-    graded = frame.filter(
-        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == pl.col("judge_repeat").min()
-    ).cast(dict.fromkeys(("task", "construct", "item", "judge"), pl.String))
+    first = frame["judge_repeat"].min()
+    graded = frame.select(*key, "task", "construct", "judge", "value", "judge_repeat").filter(
+        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == first
+    )
     groups = graded.partition_by(["task", "construct"], as_dict=True)
     found: list[JudgeSplit] = []
     for task, construct in sorted(groups):
@@ -80,6 +81,7 @@ def splits_of(frame: pl.DataFrame) -> list[JudgeSplit]:
         items = (
             responses.group_by("item")
             .agg(pl.len().alias("n"), pl.col("split").sum().cast(pl.Int64))
+            .cast({"item": pl.String})
             .sort(-pl.col("split") / pl.col("n"), -pl.col("split"), "item")
         )
         split = items.filter(pl.col("split") > 0)

@@ -1,6 +1,8 @@
 """The table of observations: reading it, and refusing what would be misread."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -74,13 +76,13 @@ def read_observations(path: Path, spec: TableSpec | None = None) -> pl.DataFrame
     return observations_of(read_table(path), spec, source=str(path)).frame
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A Parquet or CSV file as it is; CSV columns are text.
+def read_table(path: Path, *, without: Collection[str] = ()) -> pl.DataFrame:
+    """A Parquet or CSV file as it is; CSV columns are text. Of Parquet some columns can be left out.
 
     Raises:
         DataError: the file cannot be read, is empty or is no table.
     """
-    readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    readers = {".parquet": partial(_read_parquet, without=without), ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(
@@ -149,7 +151,7 @@ def _typed(frame: pl.DataFrame, spec: TableSpec, source: str) -> pl.DataFrame:
         kind = pl.Int64 if OBSERVATION_COLUMNS[name] is int else pl.String
         if name not in frame.columns:
             frame = frame.with_columns(pl.lit(default, dtype=kind).alias(name))
-        elif kind == pl.String and frame[name].dtype not in (pl.String, pl.Categorical):
+        elif kind == pl.String:
             frame = frame.with_columns(_words(frame, name, source))
         if default is not None:
             frame = frame.with_columns(pl.col(name).fill_null(default))
@@ -174,6 +176,8 @@ def _said(frame: pl.DataFrame, spec: TableSpec, source: str) -> dict[str, str]:
 
 def _words(frame: pl.DataFrame, name: str, source: str) -> pl.Series:
     kind = frame[name].dtype
+    if kind == pl.String:
+        return frame[name]
     if kind.is_nested() or kind == pl.Binary:
         raise DataError(f"{source}: column {name!r} holds {kind}, not names", "write text or numbers")
     return frame[name] if kind == pl.Categorical else frame[name].cast(pl.String)
@@ -187,8 +191,8 @@ def _coded(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    return read_parquet(path.read_bytes(), str(path), coded=True)
+def _read_parquet(path: Path, *, without: Collection[str]) -> pl.DataFrame:
+    return read_parquet(path.read_bytes(), str(path), coded=True, without=without)
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -278,7 +282,8 @@ def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
 
 
 def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) -> None:
-    pairs = frame.select(*by, name).unique().cast(dict.fromkeys((*by, name), pl.String))
+    pairs = frame.lazy().select(*by, name).unique().collect(engine="streaming")
+    pairs = pairs.cast(dict.fromkeys((*by, name), pl.String))
     several = pairs.group_by(by).agg(pl.col(name).sort()).filter(pl.col(name).list.len() > 1)
     if not several.is_empty():
         first = several.sort(by).row(0, named=True)

@@ -38,7 +38,7 @@ def numbered_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Warning]]:
 
 def _names_no_runs(frame: pl.DataFrame) -> bool:
     run = [name for name in _RUN if frame[name].n_unique() > 1] or ["model"]  # fewer columns group faster
-    draws = frame.select(*run, "repeat", "item").unique()
+    draws = frame.lazy().select(*run, "repeat", "item").unique().collect(engine="streaming")
     names = draws.group_by(run).agg(pl.col("repeat").n_unique(), pl.col("item").n_unique())
     if names["item"].max() == 1:
         return False
