@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from aftertune import __version__
+from aftertune.cli.addresses import with_local_copies
 from aftertune.cli.printing import Interrupted, say, stop
 from aftertune.errors import AftertuneError
 from aftertune.foreign_text import for_terminal
@@ -36,7 +37,8 @@ def main() -> None:
         sys.argv.remove("--debug")
     _quiet_libraries()
     try:
-        app()
+        with with_local_copies(sys.argv[1:]) as words:
+            app(args=words)
     except Exception as error:
         stop(traceback.format_exc(), 1) if debug else stop(*_told(error))
     finally:

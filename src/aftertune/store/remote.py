@@ -7,19 +7,18 @@ says which paths now stand for which objects: that is the moment at which all of
 machine that vanishes between the two leaves objects that nobody names.
 
 An entry is written only where none has its number (a conditional PUT). So of two drivers one publishes, and
-the other is told and stops: it cannot write over what it has not seen. A store that knows no such condition is
-told by a probe, and then one driver at a time is up to you.
+the other is told and stops: it cannot write over what it has not seen. A store that knows no such condition
+is found out by a probe, and then one driver at a time is up to you.
 """
 
 import hashlib
 import json
 import logging
 import os
-import re
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,30 +34,10 @@ ENTRY_VERSION = 1
 PUBLISH_S = 20.0  # how often what is finished is carried over: the most that a vanished machine costs
 SILENT = timedelta(minutes=15)  # after which another driver may take a run over
 _HEARTBEAT = timedelta(minutes=5)
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/+(?P<rest>[^/].*)")
 _WEIGHTS = ".safetensors"
+_BATCH, _BATCH_BYTES = 64, 256_000_000  # of files that are carried at a time
 
 File = dict[str, Any]  # sha256, bytes
-
-
-def url_of(path: Path | str) -> str | None:
-    """The address of a run in an object store; None for a path of this machine.
-
-    A `Path` of an address has lost a slash: `s3:/bucket/run` is `s3://bucket/run`.
-
-    Raises:
-        StoreError: the address holds a user or a password.
-    """
-    found = _URL.fullmatch(str(path))
-    if found is None or (os.name == "nt" and len(found["scheme"]) == 1):
-        return None
-    if "@" in found["rest"].split("/")[0] or "?" in found["rest"]:
-        raise StoreError(
-            f"the address {found['scheme']}://… holds a user, a password or an option",
-            "leave them out: credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, …)",
-        )
-    rest = f"/{found['rest']}" if found["scheme"] == "file" else found["rest"]
-    return f"{found['scheme']}://{rest.rstrip('/')}"
 
 
 @dataclass(eq=False)
@@ -78,17 +57,24 @@ class RemoteRun:
     _sent: dict[str, tuple[int, int, str]] = field(default_factory=dict[str, tuple[int, int, str]])
     _writer: str = field(default_factory=lambda: uuid.uuid4().hex)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _fault: StoreError | None = None
+    _taken: StoreError | None = None
 
     @classmethod
     def at(cls, url: str, local: Path) -> "RemoteRun":
         """The run at an address, as it is published now; nothing is fetched yet.
 
         Raises:
-            StoreError: the address cannot be reached, its package is not installed, or a newer aftertune wrote.
+            StoreError: the address cannot be reached, its package is not installed, or it is of a newer
+                aftertune.
         """
         import fsspec
 
+        scheme, _, rest = url.rstrip("/").partition("://")
+        if "@" in rest.split("/")[0] or "?" in rest:
+            raise StoreError(
+                f"the address {scheme}://… holds a user, a password or an option",
+                "leave them out: credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, …)",
+            )
         try:
             fs, root = fsspec.url_to_fs(url)
         except ImportError as error:
@@ -98,7 +84,7 @@ class RemoteRun:
             ) from error
         except ValueError as error:
             raise StoreError(f"cannot open {url}: {error}", "give s3://bucket/path, or a path") from error
-        found = cls(url, local, fs, root.rstrip("/"))
+        found = cls(url.rstrip("/"), local, fs, root.rstrip("/"))
         found.refresh()
         return found
 
@@ -118,25 +104,25 @@ class RemoteRun:
         An object whose bytes are not those of its name is left there and counts as not made.
         """
         self.local.mkdir(parents=True, exist_ok=True)
-        for name, file in sorted(self.files.items()):
-            if not wanted(name):
-                continue
-            path = self._path(name)
-            self._here.add(name)
-            if (
-                path.is_file()
-                and path.stat().st_size == file["bytes"]
-                and file_sha256(path) == file["sha256"]
-            ):
-                continue
-            content = self._object(file["sha256"])
-            if content is None or hashlib.sha256(content).hexdigest() != file["sha256"]:
-                log.warning("%s of %s is missing or damaged: it is made again", name, self.url)
-                del self.files[name]
-                path.unlink(missing_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, content)
+        asked = sorted(name for name in self.files if wanted(name))
+        self._here |= set(asked)
+        missing = [name for name in asked if not self._is_here(name)]
+        for batch in _batches(missing, lambda name: self.files[name]["bytes"]):
+            objects = {name: f"{self.root}/objects/{self.files[name]['sha256']}" for name in batch}
+            with _told(self.url):
+                got = self.fs.cat(sorted(set(objects.values())), on_error="return")
+            for name in batch:
+                sha256 = self.files[name]["sha256"]
+                content = got.get(objects[name])
+                if isinstance(content, bytes) and hashlib.sha256(content).hexdigest() == sha256:
+                    self._path(name).parent.mkdir(parents=True, exist_ok=True)
+                    replace(self._path(name), content)
+                elif isinstance(content, bytes | FileNotFoundError):
+                    log.warning("%s of %s is missing or damaged: it is made again", name, self.url)
+                    del self.files[name]
+                    self._path(name).unlink(missing_ok=True)
+                else:
+                    raise _unusable(self.url, content)
 
     def claim(self) -> None:
         """Become the one driver of the run.
@@ -145,13 +131,13 @@ class RemoteRun:
             StoreError: another is at work there.
         """
         said = self.last
-        if said and not said["closed"] and said["writer"] != self._writer:
-            silent = datetime.now(UTC) - datetime.fromisoformat(said["at"])
-            if abs(silent) < SILENT:
+        if said and not said["closed"] and said["writer"] != self._writer and not _is_gone(said):
+            silent = abs(datetime.now(UTC) - datetime.fromisoformat(said["at"]))
+            if silent < SILENT:
                 raise StoreError(
-                    f"another run ({said['who']}) is at work in {self.url}, and was heard of "
-                    f"{silent.total_seconds():.0f} s ago",
-                    f"wait for it to end; one that is gone can be followed after {SILENT.seconds // 60} minutes",
+                    f"another run ({said['host']}, process {said['process']}) is at work in {self.url}, and "
+                    f"was heard of {silent.total_seconds():.0f} s ago",
+                    f"wait for it to end; one that is gone is followed {SILENT.seconds // 60} minutes later",
                 )
         with _told(self.url):
             self._warn_without_condition()
@@ -167,10 +153,9 @@ class RemoteRun:
             found = dict(self._found())
             changed = {name: file for name, file in found.items() if self.files.get(name) != file}
             known = {file["sha256"] for file in self.files.values()}
-            for name, file in changed.items():
-                if file["sha256"] not in known:
-                    self._send(name, file)
-                    known.add(file["sha256"])
+            new = [name for name, file in changed.items() if file["sha256"] not in known]
+            for batch in _batches(new, lambda name: changed[name]["bytes"]):
+                self._send({name: changed[name] for name in batch})
             removed = sorted(name for name in self._here & self.files.keys() if name not in found)
             late = (
                 bool(self.last) and datetime.now(UTC) - datetime.fromisoformat(self.last["at"]) > _HEARTBEAT
@@ -181,41 +166,42 @@ class RemoteRun:
             return len(changed)
 
     @contextmanager
-    def driven(self) -> Generator[None]:
+    def driven(self, stop: Callable[[], None]) -> Generator[None]:
         """Publish what is finished while the body works, and the rest at its end, however it ends.
 
+        Args:
+            stop: called, from another thread, where another driver has taken the run over; the body must end.
+
         Raises:
-            StoreError: at the end, if not all could be published; what is done stands in the working copy.
+            StoreError: at the end, if it was taken over or not all could be published; what is done stands in
+                the working copy.
         """
         self.claim()
         over = threading.Event()
-        thread = threading.Thread(target=self._keep_publishing, args=(over,), daemon=True)
+        thread = threading.Thread(target=self._keep_publishing, args=(over, stop), daemon=True)
         thread.start()
         try:
             yield
         finally:
             over.set()
             thread.join()
-            if self._fault is None:
-                self.publish(closed=True)
+            if self._taken is not None:
+                raise self._taken
+            self.publish(closed=True)
 
-    def check(self) -> None:
-        """Raises StoreError where another driver has taken the run over."""
-        if self._fault is not None:
-            raise self._fault
-
-    def _keep_publishing(self, over: threading.Event) -> None:
+    def _keep_publishing(self, over: threading.Event, stop: Callable[[], None]) -> None:
         while not over.wait(PUBLISH_S):
             try:
                 self.publish()
             except Taken as error:
-                self._fault = error
+                self._taken = error
+                stop()
                 return
             except StoreError as error:
                 log.warning("%s; it is tried again", str(error).splitlines()[0])
 
     def _found(self) -> Iterable[tuple[str, File]]:
-        """The files of the working copy that are whole, with their hashes; those of unchanged ones from before."""
+        """The files of the working copy that are whole, with their hashes, which unchanged ones keep."""
         for folder, folders, names in os.walk(self.local):
             folders[:] = [name for name in folders if not name.startswith((SCRATCH_PREFIX, ".training-"))]
             for name in names:
@@ -233,17 +219,26 @@ class RemoteRun:
                 except FileNotFoundError:  # removed or renamed while we looked
                     continue
 
-    def _send(self, name: str, file: File) -> None:
-        """Write a file's bytes as an object; a file that grew meanwhile is sent as it is now."""
-        content = self._path(name).read_bytes()
-        file["sha256"], file["bytes"] = hashlib.sha256(content).hexdigest(), len(content)
-        self.fs.pipe_file(f"{self.root}/objects/{file['sha256']}", content)
+    def _send(self, files: dict[str, File]) -> None:
+        """Write files' bytes as objects; one that grew meanwhile is sent as it is now."""
+        objects: dict[str, bytes] = {}
+        for name, file in files.items():
+            content = self._path(name).read_bytes()
+            file["sha256"], file["bytes"] = hashlib.sha256(content).hexdigest(), len(content)
+            objects[f"{self.root}/objects/{file['sha256']}"] = content
+        self.fs.pipe(objects)
+
+    def _is_here(self, name: str) -> bool:
+        path, file = self._path(name), self.files[name]
+        same_size = path.is_file() and path.stat().st_size == file["bytes"]
+        return same_size and file_sha256(path) == file["sha256"]
 
     def _publish(self, changed: dict[str, File], removed: list[str], *, closed: bool) -> None:
         entry = {
             "entry_version": ENTRY_VERSION,
             "writer": self._writer,
-            "who": f"{socket.gethostname()}, process {os.getpid()}",
+            "host": socket.gethostname(),
+            "process": os.getpid(),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "closed": closed,
             "files": changed,
@@ -275,13 +270,6 @@ class RemoteRun:
             self.files.pop(name, None)
         self.number, self.last = number, entry
 
-    def _object(self, sha256: str) -> bytes | None:
-        with _told(self.url):
-            try:
-                return self.fs.cat_file(f"{self.root}/objects/{sha256}")
-            except FileNotFoundError:
-                return None
-
     def _path(self, name: str) -> Path:
         """Where a published path stands here; others' entries may name anything."""
         pure = PurePosixPath(name)
@@ -299,8 +287,8 @@ class RemoteRun:
         finally:
             self.fs.rm_file(probe)
         log.warning(
-            "the store at %s writes over what is there although it is asked not to: see to it that one driver "
-            "works at a time",
+            "the store at %s writes over what is there although it is asked not to: see to it that one "
+            "driver works at a time",
             self.url,
         )
 
@@ -319,16 +307,45 @@ def _number(name: str) -> int:
     return int(stem) if stem.isdecimal() else 0
 
 
+def _is_gone(entry: dict[str, Any]) -> bool:
+    """Whether an entry's driver was a process of this machine that has ended."""
+    if entry["host"] != socket.gethostname() or entry["process"] == os.getpid():
+        return False
+    try:
+        os.kill(entry["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _batches(names: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Names of files that are carried together: so many, or so large, and at least one."""
+    batch: list[str] = []
+    for name in names:
+        if batch and (len(batch) >= _BATCH or sum(map(size, batch)) + size(name) > _BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
+
+
+def _unusable(url: str, error: object) -> StoreError:
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    return StoreError(
+        f"the object store at {url} cannot be used: {said}",
+        "check the address, the network and the credentials; what is done is kept here, run again",
+    )
+
+
 @contextmanager
 def _told(url: str) -> Generator[None]:
     """What a store's client raises, as our error."""
     try:
         yield
-    except (StoreError, KeyboardInterrupt, FileExistsError):
+    except (StoreError, FileExistsError):
         raise
     except Exception as error:  # each store's client has its own
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise StoreError(
-            f"the object store at {url} cannot be used: {said}",
-            "check the address, the network and the credentials; what is done is kept here, run again",
-        ) from error
+        raise _unusable(url, error) from error

@@ -36,6 +36,10 @@ def shard_told(
     )
 
 
+class AtWork(StoreError):
+    """Another process of this machine holds the run directory."""
+
+
 def run_at(directory: Path) -> "RunDirectory":
     """The run directory at a path.
 
@@ -217,7 +221,7 @@ class RunDirectory:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise StoreError(
+            raise AtWork(
                 f"another run (process {holder}) is at work in {self.root}",
                 "wait for it to end, or give another directory with --out",
             ) from error
