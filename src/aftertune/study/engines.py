@@ -52,6 +52,7 @@ class ReplaySpec(Strict):
 
     name: Literal["replay"] = "replay"
     table: str = Field(min_length=1)
+    tokens_per_s: float | None = Field(default=None, gt=0)  # sleep as a machine of this speed would compute
 
 
 class GenerateSpec(Strict):
