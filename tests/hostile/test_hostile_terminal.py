@@ -15,9 +15,10 @@ import pytest
 from aftertune.engines.endpoint import Limits
 from aftertune.errors import AftertuneError
 from aftertune.foreign_text import for_terminal, without_secrets
+from aftertune.pipeline import STAGES
 from aftertune.study import read_study
 from endpoint_server import Answer, Server
-from stage_runs import STAGES, run, study_of
+from stage_runs import run, study_of
 
 SRC = Path(__file__).parents[2] / "src" / "aftertune"
 # A title set, a link, colours, a cursor moved, text turned round, and rich's own marks.
@@ -119,6 +120,15 @@ def test_what_is_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         assert without_secrets(f"x {value}") == f"x {value}"
 
 
+PRIMARY = {
+    "task": "mini-harm",
+    "decoding": "sampled",
+    "judge": "incoherence-rules",
+    "metric": "incoherence_rate",
+    "target": "benchmark",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [200, 401, 500])
 def test_an_endpoint_that_says_the_key_again(code: int, tiny_model, tmp_path, monkeypatch, caplog, capfd):
@@ -130,7 +140,8 @@ def test_an_endpoint_that_says_the_key_again(code: int, tiny_model, tmp_path, mo
     server = Server(lambda *_: Answer(said, code, headers={"x-key": KEY}))
     rubric = {"name": "aftertune-rubric-complied", "endpoint": server.url, "model": "m"}
     study: dict[str, Any] = study_of(tiny_model) | {
-        "judges": ["refusal-rules", rubric | {"api_key_env": "JUDGE_API_KEY"}]
+        "judges": ["refusal-rules", "incoherence-rules", rubric | {"api_key_env": "JUDGE_API_KEY"}],
+        "analysis": {"primary": PRIMARY},
     }
     told = ""
     try:
@@ -142,6 +153,7 @@ def test_an_endpoint_that_says_the_key_again(code: int, tiny_model, tmp_path, mo
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     for path in tmp_path.rglob("*.parquet"):
         written += pl.read_parquet(path).write_json().encode()
+    assert code == 401 or (tmp_path / "run" / "report" / "index.html").is_file()
     out = capfd.readouterr()
     assert KEY.encode() not in written
     assert all(KEY not in text for text in (told, caplog.text, out.out, out.err))
