@@ -43,7 +43,7 @@ def read_parquet(
             # One after the other, not the whole table in two libraries' memory at once.
             columns = [name for name in file.schema_arrow.names if name not in without]
             groups = [_checked(file, number, columns) for number in range(file.num_row_groups)]
-            frame = pl.concat(groups) if groups else pl.DataFrame(pl.from_arrow(file.read()))
+            frame = pl.concat(groups) if groups else pl.DataFrame(pl.from_arrow(file.read(use_threads=False)))
     except MemoryError as error:  # a page whose header tells of more than the file does
         raise DataError(
             f"{source} would need far more memory than its size tells of", "do not trust it; get it again"
