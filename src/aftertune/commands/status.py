@@ -35,11 +35,12 @@ def status(directory: Path) -> RunProgress:
     """
     run = run_at(directory)
     study, manifest = _study(run), run.read_manifest()
+    # The log first: a shard is there before its line, so what is told of is among what is then counted.
+    process, events = _holder(run), _Events.of(run)
     watched = _Watched(run)
     runs = [run, *(run.of_variation(v.name, draws_anew=v.draws_anew) for v in study.variations)]
     parts = tuple(part for one in runs if one.study_json.is_file() for part in watched.parts(one))
     written = {name: getattr(run, name).exists() for name in ("observations", "analysis", "report")}
-    process, events = _holder(run), _Events.of(run)
     whole = all(part.missing == 0 for part in parts) and all(written.values())
     state: State = "at work" if process is not None else "finished" if whole else "interrupted"
     if state == "interrupted" and not events.last:
