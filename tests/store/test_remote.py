@@ -296,6 +296,10 @@ def test_a_study_begun_on_one_machine_and_finished_on_another(url, server, undis
     compared(local, undisturbed)
     trained = [json.loads(line) for line in (local / "log.jsonl").read_text().splitlines()]
     assert sum(event["event"] == "training" for event in trained) == 4  # all by the first machine
+    nothing = command("gate", f"{url}-nowhere", cache=three, env=server)
+    _, said = nothing.communicate(timeout=60)
+    assert nothing.returncode == 2
+    assert f"there is no run at {url}-nowhere" in said
     # A third only reads: no weights come, and nothing is published.
     fs = fsspec.url_to_fs(url)[0]
     before = {name: fs.cat_file(name) for name in fs.find(url)}

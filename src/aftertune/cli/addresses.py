@@ -43,6 +43,7 @@ def with_local_copies(words: Sequence[str]) -> Generator[list[str]]:
 @contextmanager
 def _copy(url: str, *, drives: bool, weights: bool) -> Generator[Path]:
     # Here, and not above: no command without an address needs them.
+    from aftertune.errors import StoreError
     from aftertune.sources import cache_directory
     from aftertune.store import AtWork, RemoteRun, RunDirectory, no_weights
 
@@ -50,6 +51,8 @@ def _copy(url: str, *, drives: bool, weights: bool) -> Generator[Path]:
     remote = RemoteRun.at(url, local)
     wanted = (lambda _: True) if weights else no_weights
     if not drives:
+        if remote.number == 0:
+            raise StoreError(f"there is no run at {remote.url}", "give the address that --out was given")
         # A driver on this machine has the newest of all in this very folder: it is left alone.
         with suppress(AtWork), RunDirectory(local).locked():
             remote.fetch(wanted)
