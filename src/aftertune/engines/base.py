@@ -8,7 +8,9 @@ from aftertune.records import Checkpoint, Finish, ResponseStatus, Served
 from aftertune.store import content_key
 from aftertune.study import Decoding
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"  # peft's name for the file
+# peft's names for the files of an adapter
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -27,6 +26,7 @@ from transformers import (
 
 from aftertune.engines.base import Completion, Request
 from aftertune.engines.batch import uniforms
+from aftertune.engines.directory import read_config
 from aftertune.engines.loading import ModelSource
 from aftertune.engines.local import LocalEngine, is_out_of_memory, require_weights
 from aftertune.engines.sampling import greedy, sample
@@ -166,7 +166,7 @@ class GenerateEngine(LocalEngine):
 
 
 def _check_attention(path: Path, attention: str) -> None:
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    config = read_config(path)
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if attention == "sdpa" and not getattr(kind, "_supports_sdpa", True):
         raise EngineError(

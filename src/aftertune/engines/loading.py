@@ -6,6 +6,7 @@ it name that directory's hash.
 
 import hashlib
 import importlib.util
+import logging
 import re
 import shutil
 import tempfile
@@ -16,24 +17,34 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from aftertune.engines.attention import MATMUL_ATTENTION
-from aftertune.engines.base import Prompt
+from aftertune.engines.base import ADAPTER_CONFIG, Prompt
+from aftertune.engines.directory import (
+    CONFIGS,
+    WITHOUT_ADAPTER,
+    missing_directory,
+    model_files,
+    named_end_tokens,
+    read_config,
+    read_tokenizer,
+    reading,
+    refuse_unused,
+    tensor_shapes,
+)
 from aftertune.errors import ModelError
 from aftertune.sources import cache_directory
 from aftertune.store import hash_files
 
+log = logging.getLogger(__name__)
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _MASKS = {
     "full_attention",
     "sliding_attention",
@@ -100,6 +111,8 @@ def resolve_model(name: str, revision: str | None = None) -> ModelSource:
         source, licence = packaged.source, packaged.licence
     elif Path(name).is_dir():
         path, source, licence = Path(name).resolve(), "a directory of the user's", "unknown"
+    elif why := missing_directory(name):
+        raise ModelError(f"the model {name!r} {why}", "give the directory that save_pretrained wrote")
     elif name.startswith(("/", ".", "~")) or name.count("/") != 1:
         raise ModelError(
             f"no model called {name!r}",
@@ -117,8 +130,7 @@ def resolve_model(name: str, revision: str | None = None) -> ModelSource:
 
 def model_sha256(path: Path) -> str:
     """The hash of a model directory: names and contents of weights, configuration, tokenizer and template."""
-    found = sorted({file for pattern in _MODEL_FILES for file in path.glob(pattern)})
-    return hash_files(path, found)
+    return hash_files(path, model_files(path))
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -127,12 +139,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: there is none, or it has no chat template.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} has no usable tokenizer: {error}", "save the tokenizer beside the weights"
-        ) from error
+    tokenizer = read_tokenizer(path)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"the tokenizer in {path} has no chat template",
@@ -146,23 +153,27 @@ def load_model(
 ) -> PreTrainedModel:
     """The weights of a model directory; safetensors only, and no code from the directory is run.
 
+    An adapter that was left in the directory is not put on the model. On the device `meta` nothing is read
+    but the files' headers: the model then has shapes and no values.
+
     Raises:
-        ModelError: the directory cannot be loaded, or lacks weights (they would be drawn at random).
+        ModelError: the directory cannot be loaded, lacks weights (they would be drawn at random), or has some
+            that the architecture does not.
     """
-    try:
+    read_config(path)
+    with reading(f"the model in {path} cannot be loaded", "save it again with save_pretrained"):
         model, info = _Models.from_pretrained(
             path,
             dtype=dtype,
+            device_map="meta" if device == "meta" else None,
             attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,  # without it transformers asks at the terminal
             output_loading_info=True,
+            **WITHOUT_ADAPTER,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"the model in {path} cannot be loaded: {error}", "save it again with save_pretrained"
-        ) from error
+    refuse_unused(path, info["unexpected_keys"])
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(
@@ -202,13 +213,7 @@ def end_tokens(path: Path) -> frozenset[int]:
     Raises:
         ModelError: neither names one.
     """
-    end = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config().eos_token_id
-    if (path / "generation_config.json").is_file():
-        named = GenerationConfig.from_pretrained(path).eos_token_id
-        end = end if named is None else named
-    if end is None:
-        raise ModelError("the model names no end token", "write eos_token_id into its generation_config.json")
-    return frozenset([end] if isinstance(end, int) else end)
+    return named_end_tokens(path)
 
 
 def render_chat(
@@ -291,13 +296,12 @@ def _maker() -> list[str]:
 def _check_directory(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} has no config.json", "give the directory that save_pretrained wrote")
-    if not any(path.glob("*.safetensors")):
-        pickled = [file.name for file in path.glob("*.bin")]
-        what = (
-            f"{path} has only pickled weights ({pickled[0]})" if pickled else f"{path} has no *.safetensors"
-        )
-        raise ModelError(what, "save the model with save_pretrained(..., safe_serialization=True)")
+    read_config(path)
+    tensor_shapes(path)
     load_tokenizer(path)
+    end_tokens(path)
+    if (path / ADAPTER_CONFIG).is_file():
+        log.warning("%s also holds an adapter (%s), which is not put on the model", path, ADAPTER_CONFIG)
 
 
 def fetch_from_hub(name: str, revision: str | None) -> Path:
@@ -319,7 +323,10 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
             "write the 40 hexadecimal digits that the hub shows: a branch or a tag can move",
         )
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_MODEL_FILES)))
+        wanted, unused = ["*.safetensors", *CONFIGS], ["*consolidated*.safetensors"]  # Mistral's second copy
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=unused)
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"cannot get {name}@{revision} from the hub: {error}",

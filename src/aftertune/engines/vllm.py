@@ -23,9 +23,9 @@ from typing import Any, get_args
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig
 
 from aftertune.engines.base import Completion, Prompt, Request
+from aftertune.engines.directory import read_config, weight_files
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
@@ -159,7 +159,7 @@ class VllmEngine:
     @cached_property
     def max_model_len(self) -> int:
         """The positions that prompt and response have together."""
-        longest = context_length(AutoConfig.from_pretrained(self.source.path, trust_remote_code=False))
+        longest = context_length(read_config(self.source.path))
         return min(self.spec.max_model_len or longest, longest)
 
     @cached_property
@@ -373,7 +373,7 @@ def _refuse_unchanged(base: Path, full: Path, checkpoint: Checkpoint, dtype: tor
 def _tensors(path: Path) -> dict[str, Path]:
     """The file of each tensor of a model directory."""
     found: dict[str, Path] = {}
-    for file in sorted(path.glob("*.safetensors")):
+    for file in weight_files(path):
         with safe_open(file, framework="pt") as tensors:
             found |= dict.fromkeys(tensors.keys(), file)
     return found

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from aftertune.engines.base import Completion, Engine, Prompt, Request
+from aftertune.engines.directory import weight_files
 from aftertune.executors.base import Executor
 from aftertune.executors.work import DrawJob, Needs, Setup, TrainJob
 from aftertune.records import Checkpoint
@@ -109,7 +110,7 @@ def for_workers(setup: Setup, engine: Engine) -> tuple[Setup, Needs]:
     if threads is not None and isinstance(spec, TransformersSpec | GenerateSpec):
         spec = spec.model_copy(update={"threads": threads})
     study: Study = setup.study.model_copy(update={"engine": spec})
-    files = setup.source.path.glob("*.safetensors") if setup.source else ()
+    files = weight_files(setup.source.path) if setup.source else ()
     weights = sum(file.stat().st_size for file in files)
     on_gpu = not str(getattr(engine, "device", "cuda")).startswith("cpu")
     needs = Needs(cpus=threads or 1, gpus=int(on_gpu), memory=_MEMORY + 2 * weights)

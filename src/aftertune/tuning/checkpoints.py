@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aftertune.engines.base import ADAPTER_WEIGHTS
+from aftertune.engines.base import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from aftertune.engines.directory import CONFIGS, INDEX, WEIGHTS, model_files, read_json, tensor_shapes
 from aftertune.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# What decides a model's output beside its weights: configuration, tokenizer and template.
-CONFIGS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Left beside a checkpoint by trainers; says how it was made, not what it is.
 BOOKKEEPING = frozenset({"trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"})
 
@@ -45,8 +43,11 @@ def save_full(tensors: Mapping[str, "torch.Tensor"], directory: Path, *, base: P
     _save_tensors(tensors, directory / "model.safetensors")
     for pattern in CONFIGS:
         for file in base.glob(pattern):
-            # The index names the base's shards; the weights here are one file.
-            if not file.name.endswith(".safetensors.index.json") and file.name not in BOOKKEEPING:
+            # The index names the base's shards; the weights here are one file, and no adapter.
+            if not file.name.endswith(".safetensors.index.json") and file.name not in {
+                *BOOKKEEPING,
+                ADAPTER_CONFIG,
+            }:
                 shutil.copyfile(file, directory / file.name)
 
 
@@ -80,13 +81,13 @@ def find_checkpoint(directory: Path) -> Path:
         ModelError: there is none, there are several, or the weights are pickles.
     """
     if kind_of(directory) is not None:
-        return directory
+        return _one_of_two(directory)
     found = [child for child in sorted(directory.iterdir()) if child.is_dir() and kind_of(child) is not None]
     if len(found) == 1:
-        return found[0]
+        return _one_of_two(found[0])
     numbers = {child: match for child in found if (match := re.fullmatch(r"checkpoint-(\d+)", child.name))}
     if found and len(numbers) == len(found):
-        return max(numbers, key=lambda child: int(numbers[child][1]))
+        return _one_of_two(max(numbers, key=lambda child: int(numbers[child][1])))
     if found:
         raise ModelError(
             f"{directory} holds {len(found)} checkpoints: {', '.join(child.name for child in found)}",
@@ -106,25 +107,30 @@ def find_checkpoint(directory: Path) -> Path:
     )
 
 
+def _one_of_two(directory: Path) -> Path:
+    """The directory, unless it holds an adapter and a whole model: which of them is meant?"""
+    whole = (directory / "config.json").is_file() and any(
+        (directory / name).is_file() for name in (WEIGHTS, INDEX)
+    )
+    if whole and kind_of(directory) == "adapter":
+        raise ModelError(
+            f"{directory} holds an adapter ({ADAPTER_WEIGHTS}) and a whole model ({WEIGHTS}), two checkpoints",
+            f"to use the adapter give a directory with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} alone, to use the "
+            "whole model one without these two",
+        )
+    return directory
+
+
 def linear_shapes(path: Path) -> dict[str, tuple[int, int]]:
     """The shapes of a model's weight matrices, from the headers of its files, without embeddings and output.
 
     Raises:
         ModelError: a file cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(path.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="np") as tensors:
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelError(f"{file} cannot be read: {error}", "get or save the model again") from error
     # Embeddings and the output layer are matrices too, but no adapter is put on them.
     return {
         name.removesuffix(".weight"): (shape[0], shape[1])
-        for name, shape in shapes.items()
+        for name, shape in tensor_shapes(path).items()
         if name.endswith(".weight") and len(shape) == 2
         if not any(word in name for word in ("embed", "lm_head", "wte", "wpe"))
     }
@@ -137,37 +143,32 @@ def checkpoint_sha256(directory: Path) -> str:
     model.
 
     Raises:
-        ModelError: the directory holds no checkpoint, or an adapter's configuration that is none.
+        ModelError: the directory holds no checkpoint or not all of one, or an adapter's configuration is none.
     """
-    if kind_of(directory) is None:
+    kind = kind_of(directory)
+    if kind is None:
         raise ModelError(
             f"{directory} holds no checkpoint", "give a directory with weights and their configuration"
         )
-    files = {file for pattern in ("*.safetensors", *CONFIGS) for file in directory.glob(pattern)}
+    configs = {file for pattern in CONFIGS for file in directory.glob(pattern)}
+    files = {directory / ADAPTER_WEIGHTS, *configs} if kind == "adapter" else model_files(directory)
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name):
         if file.name in BOOKKEEPING:
             continue
         if file.name == ADAPTER_CONFIG:
-            config = _adapter_config(file)
+            config = read_json(file)
             config.pop("base_model_name_or_path", None)
             content = json.dumps(config, sort_keys=True).encode()
             digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
             continue
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
+        try:
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise ModelError(
+                f"{file} cannot be read: {error.strerror}", "make it readable, or get it again"
+            ) from error
     return digest.hexdigest()
-
-
-def _adapter_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}", "get or save the adapter again") from error
-    if not isinstance(config, dict):
-        raise ModelError(
-            f"{file} is no adapter's configuration, but a {type(config).__name__}", "save the adapter again"
-        )
-    return config

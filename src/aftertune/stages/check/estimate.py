@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aftertune.data.conversations import Conversation
+from aftertune.engines.directory import weight_files
 from aftertune.engines.loading import ModelSource
 from aftertune.errors import StudyError
 from aftertune.records import BASELINE
@@ -227,7 +228,7 @@ def _parameters(resolved: Resolved) -> float:
 def _weights(resolved: Resolved) -> int:
     if not isinstance(resolved.model, ModelSource):
         return 0
-    return sum(file.stat().st_size for file in resolved.model.path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in weight_files(resolved.model.path))
 
 
 def _usd(engine: Any, work: _Work, n_drawn: float) -> float | None:
