@@ -9,13 +9,30 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from aftertune.engines.base import ADAPTER_WEIGHTS
+from aftertune.engines.base import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from aftertune.engines.directory import read_json
 from aftertune.engines.lora import REMEDY
-from aftertune.errors import EngineError
+from aftertune.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+# The kinds of adapters that add to the prompt or to attention, or need more than the text: in a step of many
+# rows side by side they would compute something else.
+_OF_THE_TEXT = frozenset(
+    {
+        "PROMPT_TUNING",
+        "MULTITASK_PROMPT_TUNING",
+        "P_TUNING",
+        "PREFIX_TUNING",
+        "CPT",
+        "CARTRIDGE",
+        "ADAPTION_PROMPT",
+        "XLORA",
+        "POLY",
+        "SHADOW",
+    }
+)
 _WEIGHTS = torch.arange(1, 2**21, 2)  # odd: a change of a single number changes the sum
 
 
@@ -41,12 +58,38 @@ class AttachedAdapter:
             return False
 
 
+def refuse_kind(path: Path) -> None:
+    """Refuse an adapter of a kind that the engines of this machine cannot compute.
+
+    Raises:
+        ModelError: it is not peft's, or adds to the text or depends on it (prompt tuning, aLoRA, others).
+    """
+    file = path / ADAPTER_CONFIG
+    config = read_json(file)
+    kind = config.get("peft_type")
+    if kind is None:
+        raise ModelError(
+            f"{file} names no peft_type: the adapter is of another library than peft",
+            "convert it to peft's form, or merge it into its base and give the whole model",
+        )
+    activated = " with alora_invocation_tokens" if config.get("alora_invocation_tokens") else ""
+    if kind in _OF_THE_TEXT or activated:
+        raise ModelError(
+            f"the adapter in {path} is of the kind {kind}{activated}, which the engines of this machine cannot "
+            "compute: it adds to the prompt, or depends on the text around a token",
+            "serve it and name it with `served:` and `engine: {name: openai, endpoint: …}` (audit: --endpoint),"
+            " or train an adapter of another kind, such as LORA",
+        )
+
+
 def attach(base: PreTrainedModel, path: Path) -> AttachedAdapter:
     """Set an adapter beside the weights of `base`, in the dtype of the weights that it stands beside.
 
     Raises:
         EngineError: the adapter does not fit the base, whose modules are then spoilt.
+        ModelError: it is of a kind that cannot be computed.
     """
+    refuse_kind(path)
     from peft import PeftModel, get_peft_model_state_dict  # a second or two: not where no adapter is used
 
     before = contents(base)
@@ -80,14 +123,14 @@ def contents(model: PreTrainedModel) -> dict[str, Any]:
     weights through `.data`, which torch does not count.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    sums = {
-        name: (tensor.dtype, tuple(tensor.shape), _checksum(tensor.detach())) for name, tensor in tensors.items()
+    found: dict[str, Any] = {
+        name: (tensor.dtype, tensor.shape, int(_checksum(tensor.detach())))
+        for name, tensor in tensors.items()
     }
-    modules = {
-        f"module {name}": (type(module), len(module._forward_hooks), len(module._forward_pre_hooks))
-        for name, module in model.named_modules()
-    }
-    return {**modules, **{name: (*kind, int(total)) for name, (*kind, total) in sums.items()}}
+    for name, module in model.named_modules():
+        hooks = [len(vars(module)[kind]) for kind in ("_forward_hooks", "_forward_pre_hooks")]
+        found[f"module {name}"] = (type(module), hooks)
+    return found
 
 
 def _checksum(tensor: torch.Tensor) -> torch.Tensor:

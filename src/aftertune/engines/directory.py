@@ -89,8 +89,12 @@ def _shards(index: Path) -> list[str]:
     files = sorted({str(name) for name in names.values()}) if isinstance(names, dict) else []
     outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in name.split("/")]
     if not files or outside or not isinstance(listed.get("metadata"), dict):
-        what = f"names {outside[0]!r}, outside its directory" if outside else "has no weight_map or no metadata"
-        raise ModelError(f"{index} {what}", "get the index again, or save the model again with save_pretrained")
+        what = (
+            f"names {outside[0]!r}, outside its directory" if outside else "has no weight_map or no metadata"
+        )
+        raise ModelError(
+            f"{index} {what}", "get the index again, or save the model again with save_pretrained"
+        )
     return files
 
 

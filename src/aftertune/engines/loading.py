@@ -183,6 +183,17 @@ def load_model(
     return model.to(device)
 
 
+def outline(path: Path) -> PreTrainedModel | None:
+    """A model without its values, from its configuration and the headers of its files; None where quantized.
+
+    Raises:
+        ModelError: as `load_model` would for the whole.
+    """
+    if getattr(read_config(path), "quantization_config", None) is not None:
+        return None  # its tensors are not those of its architecture
+    return load_model(path, dtype=torch.bfloat16, device="meta")
+
+
 def context_length(config: Any) -> int:
     """The number of tokens that prompt and response may have together.
 
@@ -324,9 +335,7 @@ def fetch_from_hub(name: str, revision: str | None) -> Path:
         )
     try:
         wanted, unused = ["*.safetensors", *CONFIGS], ["*consolidated*.safetensors"]  # Mistral's second copy
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=unused)
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=unused))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"cannot get {name}@{revision} from the hub: {error}",

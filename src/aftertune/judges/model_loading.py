@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from aftertune.engines.directory import WITHOUT_ADAPTER, refuse_unused
 from aftertune.errors import ModelError
 from aftertune.store import hash_files
 
@@ -165,12 +166,14 @@ def _weights(path: Path, auto: str, dtype: str) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **WITHOUT_ADAPTER,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"the judge model in {path} cannot be loaded: {str(error)[:300]}",
             "give a directory with config.json and *.safetensors, as save_pretrained writes it",
         ) from error
+    refuse_unused(path, info["unexpected_keys"])
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(

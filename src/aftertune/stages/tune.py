@@ -23,9 +23,9 @@ from aftertune.records import Checkpoint, CheckpointStatus, Progress
 from aftertune.store import RunDirectory, content_key, publish_directory
 from aftertune.study import SERVING, CommandRecipe, FinishedRecipe, Study, TuneRecipe
 from aftertune.tuning.batches import plan_steps
-from aftertune.tuning.checkpoints import checkpoint_sha256
+from aftertune.tuning.checkpoints import checkpoint_sha256, linear_shapes
 from aftertune.tuning.command import command_files
-from aftertune.tuning.finished import finished_of
+from aftertune.tuning.finished import as_arm, finished_of
 from aftertune.tuning.held_out import HeldOutLoss, held_out_key, held_out_loss, hold_out
 from aftertune.tuning.self_answers import answer_by_base, ask_base
 from aftertune.tuning.streams import drawn_rows
@@ -77,7 +77,7 @@ def tune(
     trainings = _trainings(run, study, base, open_engine=open_engine, progress=progress)
     trainers = pooled(OwnTrainers(base, study.root_seed, _study_folder(run), open_engine))
     ready = _ready(run, study, trainings, trainers, progress)
-    made = [ready[training.key] for training in trainings]
+    made = _compared(run, study, [ready[training.key] for training in trainings], open_engine)
     made += [
         found.as_checkpoint(name, seed)
         for name, finished in finished_of(study).items()
@@ -88,6 +88,27 @@ def tune(
     _warn_of_twins(checkpoints)
     run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in checkpoints])
     _measure_held_out(run, study, checkpoints, open_engine=open_engine, progress=progress)
+
+
+def _compared(
+    run: RunDirectory, study: Study, made: list[Checkpoint], open_engine: Callable[[], "TransformersEngine"]
+) -> list[Checkpoint]:
+    """The checkpoints; one that a command left and that cannot be compared with the base has failed."""
+    commands = {name for name, recipe in study.recipes.items() if isinstance(recipe, CommandRecipe)}
+    if not any(checkpoint.model in commands and checkpoint.path is not None for checkpoint in made):
+        return made
+    engine = open_engine()
+    linear = linear_shapes(engine.source.path)
+    systems = {decoding.system_prompt for decoding in study.decodings.values()}
+    prompts = [(prompt, system) for prompt in run.read_table(run.items)["prompt"] for system in systems]
+    compared: list[Checkpoint] = []
+    for checkpoint in made:
+        if checkpoint.model in commands:
+            checkpoint = as_arm(checkpoint, engine, linear=linear, prompts=prompts)
+            if checkpoint.status is CheckpointStatus.FAILED:
+                log.warning("checkpoint %s failed: %s", checkpoint.label, checkpoint.reason)
+        compared.append(checkpoint)
+    return compared
 
 
 def take_checkpoints(run: RunDirectory) -> None:

@@ -16,6 +16,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from aftertune.engines.directory import WITHOUT_ADAPTER
 from aftertune.errors import TuningError
 from aftertune.study import TuneRecipe
 from aftertune.tuning.lora import LoraStack, NotStackableError
@@ -219,6 +220,7 @@ def load_quantized(path: Path, *, device: str) -> PreTrainedModel:
         device_map={"": device},
         use_safetensors=True,
         local_files_only=True,
+        **WITHOUT_ADAPTER,
     )
 
 

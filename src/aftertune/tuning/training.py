@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aftertune.data import TuningData
-from aftertune.records import Checkpoint
+from aftertune.errors import ModelError
+from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.study import CommandRecipe, TuneRecipe
 from aftertune.tuning.checkpoints import checkpoint_sha256
 from aftertune.tuning.command import run_command
@@ -130,7 +131,10 @@ class OwnTrainers:
         if outcome.checkpoint is None:
             return Checkpoint(name, seed, "adapter", outcome.status, outcome.reason, None, None)
         path = outcome.checkpoint.relative_to(folder).as_posix()
-        sha256 = checkpoint_sha256(outcome.checkpoint)
+        try:
+            sha256 = checkpoint_sha256(outcome.checkpoint)
+        except ModelError as error:
+            return Checkpoint(name, seed, "adapter", CheckpointStatus.FAILED, str(error), None, None)
         return Checkpoint(name, seed, str(outcome.kind), outcome.status, "", path, sha256)
 
 

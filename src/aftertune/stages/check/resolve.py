@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
-from aftertune.engines.loading import ModelSource, context_length, resolve_model
+from aftertune.engines.directory import read_config
+from aftertune.engines.loading import ModelSource, context_length, outline, resolve_model
 from aftertune.engines.openai import address_of
 from aftertune.engines.replay import ReplayEngine
 from aftertune.engines.served import ServedModel, served_checkpoints, served_model
@@ -77,7 +78,8 @@ def resolve(study: Study) -> Resolved:
     # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
     engine = open_local_engine(study, model)
     open_engine(study, lambda: model, local=lambda: engine)
-    config = _config(model.path)
+    outline(model.path)
+    config = read_config(model.path)
     context = context_length(config)
     longest, prompt_tokens = _check_prompts(study, tasks, engine, context)
     rows = [_check_recipe(study, name, found, engine, context=context) for name, found in data.items()]
@@ -180,7 +182,7 @@ def _finished(
                 "leave one out: a copy is no second training",
             )
         seen[finished.sha256] = finished.name
-        refuse_other_arm(finished, model, engine, linear=linear, prompts=prompts)
+        refuse_other_arm(finished, engine, linear=linear, prompts=prompts)
     return found
 
 
@@ -249,18 +251,6 @@ def targeted(linear: dict[str, tuple[int, int]], modules: Iterable[str] | None) 
         return linear
     ends = tuple(f".{module}" for module in modules)
     return {layer: shape for layer, shape in linear.items() if f".{layer}".endswith(ends)}
-
-
-def _config(path: Path) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path / 'config.json'} names no model that transformers knows: {error}",
-            "give the directory that save_pretrained wrote",
-        ) from error
 
 
 def _check_prompts(
