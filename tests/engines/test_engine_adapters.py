@@ -4,9 +4,23 @@ import shutil
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    AdaptionPromptConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file, save_file
 
+from aftertune.engines.adapters import contents
 from aftertune.engines.loading import load_model
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, CheckpointStatus
@@ -55,12 +69,14 @@ def use(engine, checkpoint):
         {"modules_to_save": ["embed_tokens"]},
         {"trainable_token_indices": [5, 6, 7]},
         {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"layer_replication": [[0, 2], [1, 2]]},
     ],
     ids=str,
 )
-def test_the_base_comes_back_exactly_after_every_kind_of_adapter(changes, engine, model_of, tmp_path):
-    if changes == {"bias": "all"}:
-        engine = open_at(model_of("Qwen2"))  # has biases
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_base_comes_back_exactly_after_every_kind_of_adapter(changes, dtype, model_of, tmp_path):
+    engine = open_at(model_of("Qwen2" if changes == {"bias": "all"} else "Llama"), dtype=dtype)
     before, requests = state(engine), requests_of(engine)
     expected, probe = completed(engine, requests), engine._probe(engine.base)
     for seed in (1, 2):
@@ -70,6 +86,62 @@ def test_the_base_comes_back_exactly_after_every_kind_of_adapter(changes, engine
     assert state(engine) == before
     assert torch.equal(engine._probe(engine.base), probe)
     assert completed(engine, requests) == expected
+
+
+KINDS = {
+    "ia3": lambda: IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+    "lokr": lambda: LoKrConfig(r=4, target_modules=["q_proj"]),
+    "oft": lambda: OFTConfig(oft_block_size=8, r=0, target_modules=["q_proj"]),
+    "vera": lambda: VeraConfig(r=4, target_modules=["q_proj", "o_proj"]),
+    "ln": lambda: LNTuningConfig(task_type="CAUSAL_LM"),
+    "prompt": lambda: PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "prefix": lambda: PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "p": lambda: PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=8),
+    "alora": lambda: LoraConfig(target_modules=["q_proj"], alora_invocation_tokens=[7, 8]),
+    "adaption": lambda: AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=4, adapter_layers=1),
+}
+
+
+def save_kind(base, directory, kind):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = get_peft_model(load_model(base, dtype=torch.bfloat16, device="cpu"), KINDS[kind]())
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.2 * torch.randn_like(parameter)
+        model.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["ia3", "lokr", "oft", "vera", "ln"])
+def test_the_base_comes_back_exactly_after_other_methods_than_lora(kind, model_of, tmp_path):
+    engine = open_at(model_of(), dtype="float32")
+    before, requests = state(engine), requests_of(engine, ["Hi"])
+    expected = completed(engine, requests)
+    adapter = tuned(save_kind(engine.source.path, tmp_path, kind))
+    assert completed(engine, of_checkpoint(requests, adapter)) != expected
+    engine.clean_base()
+    assert state(engine) == before
+    assert completed(engine, requests) == expected
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix", "p", "alora", "adaption"])
+def test_an_adapter_that_depends_on_the_text_around_a_token_is_refused(kind, engine, tmp_path):
+    adapter = tuned(save_kind(engine.source.path, tmp_path, kind))
+    with pytest.raises(EngineError, match="of the kind (.|\n)*cannot compute(.|\n)*engine: {name: openai"):
+        use(engine, adapter)
+    assert completed(engine, requests_of(engine, ["Hi"]))
+
+
+def test_a_change_through_data_is_seen_though_torch_does_not_count_it(engine):
+    weight, before = engine.base.get_parameter("model.norm.weight"), contents(engine.base)
+    version = weight._version
+    weight.data[3] += 1
+    assert (weight._version, contents(engine.base) == before) == (version, False)
+    weight.data[3] -= 1
+    assert contents(engine.base) == before
+    weight.data[[0, 9]] = weight.data[[9, 0]] + torch.tensor([0, 1]).to(weight)
+    assert contents(engine.base) != before
 
 
 def test_an_adapter_computes_in_the_dtype_of_the_engine_and_the_rotation_stays_in_float32(engine, tmp_path):

@@ -21,7 +21,7 @@ def adapter(directory: Path, weights: bytes = b"w", **config: object) -> Path:
 def full(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text("{}")
-    (directory / "model-00001-of-00001.safetensors").write_bytes(b"w")
+    (directory / "model.safetensors").write_bytes(b"w")
     return directory
 
 

@@ -75,10 +75,10 @@ def refuse_kind(path: Path) -> None:
     activated = " with alora_invocation_tokens" if config.get("alora_invocation_tokens") else ""
     if kind in _OF_THE_TEXT or activated:
         raise ModelError(
-            f"the adapter in {path} is of the kind {kind}{activated}, which the engines of this machine cannot "
-            "compute: it adds to the prompt, or depends on the text around a token",
-            "serve it and name it with `served:` and `engine: {name: openai, endpoint: …}` (audit: --endpoint),"
-            " or train an adapter of another kind, such as LORA",
+            f"the adapter in {path} is of the kind {kind}{activated}, which the engines of this machine "
+            "cannot compute: it adds to the prompt, or depends on the text around a token",
+            "serve it and name it with `served:` and `engine: {name: openai, endpoint: …}` (audit: "
+            "--endpoint), or train an adapter of another kind, such as LORA",
         )
 
 

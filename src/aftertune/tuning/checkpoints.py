@@ -114,9 +114,9 @@ def _one_of_two(directory: Path) -> Path:
     )
     if whole and kind_of(directory) == "adapter":
         raise ModelError(
-            f"{directory} holds an adapter ({ADAPTER_WEIGHTS}) and a whole model ({WEIGHTS}), two checkpoints",
-            f"to use the adapter give a directory with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} alone, to use the "
-            "whole model one without these two",
+            f"{directory} holds two checkpoints: an adapter ({ADAPTER_WEIGHTS}) and a model ({WEIGHTS})",
+            f"move {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} into a directory of their own, and give the one or "
+            "the other",
         )
     return directory
 
@@ -143,7 +143,7 @@ def checkpoint_sha256(directory: Path) -> str:
     model.
 
     Raises:
-        ModelError: the directory holds no checkpoint or not all of one, or an adapter's configuration is none.
+        ModelError: the directory holds no checkpoint or not all of one, or one that cannot be read.
     """
     kind = kind_of(directory)
     if kind is None:

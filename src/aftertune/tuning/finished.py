@@ -256,10 +256,10 @@ def _refuse_other_tokens(finished: Finished, tokenizer: Any, engine: "LocalEngin
         first = min(other)
         raise _differs(
             finished,
-            f"its tokenizer reads {len(other)} tokens otherwise, first {first}: {mine.get(first)!r}, the base's "
-            f"{those.get(first)!r} (None: leaves it out)",
-            "responses of all arms are decoded by the base's tokenizer: give the model that it was tuned from, "
-            "with these tokens, as the base",
+            f"its tokenizer reads {len(other)} tokens otherwise, first {first}: {mine.get(first)!r}, "
+            f"the base's {those.get(first)!r} (None: leaves it out)",
+            "responses of all arms are decoded by the base's tokenizer: give as base the model that it was "
+            "tuned from, with these tokens",
         )
     if _decoder(tokenizer) != _decoder(engine.tokenizer):
         raise _differs(
