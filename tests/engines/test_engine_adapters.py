@@ -128,7 +128,7 @@ def test_the_base_comes_back_exactly_after_other_methods_than_lora(kind, model_o
 @pytest.mark.parametrize("kind", ["prompt", "prefix", "p", "alora", "adaption"])
 def test_an_adapter_that_depends_on_the_text_around_a_token_is_refused(kind, engine, tmp_path):
     adapter = tuned(save_kind(engine.source.path, tmp_path, kind))
-    with pytest.raises(EngineError, match="of the kind (.|\n)*cannot compute(.|\n)*engine: {name: openai"):
+    with pytest.raises(EngineError, match=r"of the kind (.|\n)*cannot compute(.|\n)*engine: \{name: openai"):
         use(engine, adapter)
     assert completed(engine, requests_of(engine, ["Hi"]))
 

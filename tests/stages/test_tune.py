@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from aftertune.errors import DataError, StoreError
+from aftertune.errors import DataError, ModelError, StoreError
 from aftertune.tuning import trainer, training
 from aftertune.tuning.streams import TrainingStreams
 from stage_runs import recipe, rows, run, study_of
@@ -227,6 +227,21 @@ def test_the_users_trainer_is_run_for_each_seed(tiny_model, tmp_path):
     write_trainer(tmp_path, TRAINER + "\n# another version\n")
     run(study, out, stages=TUNE)
     assert Path(checkpoints(out)["mine/1"]["path"]) != Path(found["mine/1"]["path"])
+
+
+def test_what_a_trainer_left_is_compared_with_the_base_as_any_other_checkpoint(tiny_model, tmp_path):
+    template = "if args.seed == 2: (args.output / 'chat_template.jinja').write_text('{{ messages }}')\n"
+    write_trainer(tmp_path, TRAINER + template)
+    out = run(small(tiny_model, mine={"command": COMMAND}), tmp_path / "run")
+    found = checkpoints(out)
+    assert found["mine/1"]["status"] == "ok"
+    assert (found["mine/2"]["status"], found["mine/2"]["path"]) == ("failed", None)
+    assert "its chat template writes" in found["mine/2"]["reason"]
+    observed = pl.read_parquet(out / "observations.parquet")
+    assert set(observed["checkpoint"]) == {"base", "mine/1"}
+    folder = next((out / "checkpoints" / "mine").glob("seed-2-*")) / "output"
+    with pytest.raises(ModelError, match="its chat template writes"):
+        run(small(tiny_model, mine={"checkpoints": [str(folder)]}) | {"seeds": 1}, tmp_path / "named")
 
 
 def test_a_trainer_that_ignores_its_seed_is_told_of(tiny_model, tmp_path, caplog):
