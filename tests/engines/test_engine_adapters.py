@@ -97,7 +97,9 @@ KINDS = {
     "prompt": lambda: PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
     "prefix": lambda: PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
     "p": lambda: PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=8),
-    "alora": lambda: LoraConfig(target_modules=["q_proj"], alora_invocation_tokens=[7, 8]),
+    "alora": lambda: LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[7, 8]
+    ),
     "adaption": lambda: AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=4, adapter_layers=1),
 }
 
@@ -113,6 +115,7 @@ def save_kind(base, directory, kind):
     return directory
 
 
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")  # peft 0.21 of the norms that it knows
 @pytest.mark.parametrize("kind", ["ia3", "lokr", "oft", "vera", "ln"])
 def test_the_base_comes_back_exactly_after_other_methods_than_lora(kind, model_of, tmp_path):
     engine = open_at(model_of(), dtype="float32")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import shutil
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -304,6 +305,7 @@ def test_full_checkpoints_run_one_after_another(tiny_model: Path, double, tmp_pa
     weights = load_file(tiny_model / "model.safetensors")
     for folder, factor in ((changed, 2), (same, 1)):
         folder.mkdir()
+        shutil.copyfile(tiny_model / "config.json", folder / "config.json")
         save_file({name: tensor * factor for name, tensor in weights.items()}, folder / "model.safetensors")
     full = Checkpoint("full", 1, "full", CheckpointStatus.OK, "", str(changed), "1" * 64)
     mixed = [request_of(engine, found, item) for item in "ab" for found in (full, base_of(engine))]
