@@ -5,12 +5,12 @@ test_vllm_run.py runs the real one (`make test-vllm`); here a double stands in i
 
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-import shutil
 import torch
 from safetensors.torch import load_file, save_file
 
