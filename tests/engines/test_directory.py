@@ -92,7 +92,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (no_index, r"has model-00001-of-00002\.safetensors, but no model\.safetensors"),
     "index outside": (index_outside, r"index\.json names '\.\./other\.safetensors', outside"),
     "cut weights": (cut, r"model\.safetensors.* cannot be read"),
-    "empty weights": (with_text("model.safetensors", b""), r"model\.safetensors \(0 bytes\) cannot be read"),
+    "empty weights": (with_text("model.safetensors", b""), r"model\.safetensors cannot be read \(0 bytes\)"),
     "a directory for weights": (a_directory_for_weights, r"has model\.safetensors|has no \*\.safetensors"),
     "config cut": (with_text("config.json", "{"), r"config\.json cannot be read: it is not JSON"),
     "config a list": (with_text("config.json", "[1]"), r"config\.json holds a list"),

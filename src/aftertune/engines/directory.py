@@ -122,7 +122,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         except (OSError, SafetensorError) as error:
             size = f" ({file.stat().st_size} bytes)" if file.stat().st_size < 1000 else ""
             raise ModelError(
-                f"{file}{size} cannot be read: {error}", "get or save the model again"
+                f"{file} cannot be read{size}: {error}", "get or save the model again"
             ) from error
     return shapes
 
