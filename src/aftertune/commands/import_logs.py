@@ -13,7 +13,7 @@ from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError, nearest
 from aftertune.formats import inspect_logs, jailbreakeval, lm_eval, tidy
 from aftertune.formats.gather import Gathered, PairBy, gathered
-from aftertune.formats.logs import Log
+from aftertune.formats.logs import MOST, Log, without_halves_in
 from aftertune.formats.meaning import meaning_of
 from aftertune.formats.naming import Given, named
 from aftertune.records import ITEM_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
@@ -132,6 +132,8 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
             raise DataError(f"--model holds {word!r}", "write NAME=LOG or NAME=LOG,LOG")
         model, slash, seed = name.rpartition("/")
         numbered = bool(slash) and seed.isdecimal()
+        if numbered and int(seed) > MOST:
+            raise DataError(f"--model {name}: the seed needs more than 64 bits with a sign", "number the seeds")
         for path in (file for given in files.split(",") for file in _files(Path(given))):
             if path.resolve() in found:
                 raise DataError(f"{path} is given twice with --model", "give each log to one model")
@@ -180,7 +182,7 @@ def _read(asked: Sequence[_Asked]) -> Iterator[Given]:
                 raise DataError(f"{a.path} holds verdicts without answers", "give its CSV before it")
             continue
         verdicts = asked[at + 1].path if kinds[at + 1 : at + 2] == ["verdicts"] else None
-        yield from (Given(log, a.model, a.seed) for log in _logs(a.path, kind, verdicts))
+        yield from (Given(without_halves_in(log), a.model, a.seed) for log in _logs(a.path, kind, verdicts))
 
 
 def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:

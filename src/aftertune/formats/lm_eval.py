@@ -49,7 +49,7 @@ def read_lm_eval(path: Path) -> Log:
         DataError: a line is no sample, or a document occurs twice with one filter.
     """
     content = read_capped(path, MAX_ENTRY_BYTES)
-    rows = [_row(line, f"{path.name}, line {at}") for at, line in filled_lines(utf8_text(content, path.name))]
+    rows = [_row(line, f"{path.name}, line {at}") for at, line in filled_lines(utf8_text(content, path.name, escape=True))]
     if not rows:
         raise DataError(f"{path.name} holds no samples", "run lm_eval with --log_samples")
     found = _NAME.match(path.stem)
@@ -90,7 +90,7 @@ def _results(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(utf8_text(read_capped(path, MAX_ENTRY_BYTES), path.name))
+        found = json.loads(utf8_text(read_capped(path, MAX_ENTRY_BYTES), path.name, escape=True))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not JSON: {error}", "remove it, and name the model") from error
     return found if isinstance(found, dict) else {}

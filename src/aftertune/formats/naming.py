@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aftertune.errors import DataError
-from aftertune.formats.logs import Log
+from aftertune.formats.logs import MOST, Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ def named(given: Sequence[Given]) -> list[Named]:
         before = drawn.get(cell, 0)
         found.append(Named(g.log, model, seed, before))
         drawn[cell] = before + max((s.repeat for s in g.log.samples), default=0)
+        if drawn[cell] > MOST:
+            raise DataError(
+                f"{g.log.name}: its repeats go on from those of other logs, to more than 64 bits with a sign",
+                "number the repeats 1, 2, 3, … in the column `repeat`",
+            )
     return found
 
 
