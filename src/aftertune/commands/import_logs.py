@@ -13,6 +13,7 @@ from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError, nearest
 from aftertune.formats import inspect_logs, jailbreakeval, lm_eval, tidy
 from aftertune.formats.gather import Gathered, PairBy, gathered
+from aftertune.formats.lm_eval_results import samples_beside
 from aftertune.formats.logs import MOST, Log, without_halves_in
 from aftertune.formats.meaning import meaning_of
 from aftertune.formats.naming import Given, named
@@ -133,7 +134,9 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
         model, slash, seed = name.rpartition("/")
         numbered = bool(slash) and seed.isdecimal()
         if numbered and int(seed) > MOST:
-            raise DataError(f"--model {name}: the seed needs more than 64 bits with a sign", "number the seeds")
+            raise DataError(
+                f"--model {name}: the seed needs more than 64 bits with a sign", "number the seeds"
+            )
         for path in (file for given in files.split(",") for file in _files(Path(given))):
             if path.resolve() in found:
                 raise DataError(f"{path} is given twice with --model", "give each log to one model")
@@ -149,7 +152,7 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
 def _files(given: Path) -> list[Path]:
     """A file, or the logs in a folder and below it; what is no log is refused where it is named."""
     if given.is_file():
-        return [given]
+        return samples_beside(given) or [given]
     if not given.is_dir():
         raise DataError(f"{given} is not there", "give logs, or a folder of logs")
     found = sorted(path for path in given.rglob("*") if path.suffix in _ENDINGS and path.is_file())

@@ -121,7 +121,9 @@ def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
         item = row.values.get("item")
         if not item:
             raise DataError(f"{where}: no item", "name the item of every row")
-        draws.setdefault((item, _whole(row.values.get("repeat", "").strip() or "1", "repeat", where)), []).append(row)
+        draws.setdefault(
+            (item, _whole(row.values.get("repeat", "").strip() or "1", "repeat", where)), []
+        ).append(row)
     for (item, repeat), mine in draws.items():
         first = mine[0].values
         prompt = first.get("prompt", "")

@@ -60,7 +60,7 @@ def read_table(content: bytes, source: str, *, escape: bool = False, spreadsheet
     Args:
         content: the file's bytes.
         source: its name.
-        escape: whether half of a surrogate pair is kept, written as `\\ud83d`; by default it is an error.
+        escape: whether half of a surrogate pair is kept, as its escape in JSON; by default it is an error.
         spreadsheet: whether people saved it from one: a CSV row that is too short lacks its last cells (Excel
             leaves out separators before empty ones), and one that is too long is a fault of the table.
 
@@ -281,7 +281,9 @@ def _text(value: Any, key: str, where: str) -> str:
         try:
             return value.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise DataError(f"{where}: {key!r} holds bytes, not text", "save it as a column of text") from error
+            raise DataError(
+                f"{where}: {key!r} holds bytes, not text", "save it as a column of text"
+            ) from error
     if isinstance(value, Decimal | date | time):  # of Parquet
         return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
