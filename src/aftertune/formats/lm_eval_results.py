@@ -1,13 +1,12 @@
 """The results file of lm-evaluation-harness: which model a samples file is of, and with which settings.
 
-It is `results_DATE.json` beside `samples_TASK_DATE.jsonl`, or `NAME_DATE.json` where `--output_path NAME.json`
-was given. Before 0.4.3 neither has a date: the results stand in `results.json` or `NAME.json`, and the samples
-in `ARGUMENTS_TASK.jsonl`, with the model's arguments as they are in the results.
+It is `results_DATE.json` beside `samples_TASK_DATE.jsonl`, or `NAME_DATE.json` where `--output_path
+NAME.json` was given. Before 0.4.3 neither has a date: the results stand in `results.json` or `NAME.json`, and the
+samples in `ARGUMENTS_TASK.jsonl`, with the model's arguments as they are in the results.
 """
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ from aftertune.errors import DataError
 from aftertune.sources.parquet import read_parquet
 
 FORMATS = ("csv", "jsonl", "json", "parquet")
-# An agent's transcript has megabytes; what is longer is the rest of the file after a quote that is not closed.
+# An agent's transcript has megabytes; a longer one is a quote that is never closed.
 MAX_CELL = 1 << 26  # characters
 _SEPARATORS = (",", ";", "\t")  # spreadsheets write the second where the comma is the decimal mark
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
