@@ -18,15 +18,18 @@ import io
 import json
 import math
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, check_zip, read_capped
-from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, scored
+from aftertune.formats.inspect_halves import write_without_halves
+from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, halves_note, scored
 from aftertune.records import Construct, Finish, JudgmentStatus
 
 # inspect_ai's; the package is an extra, and pyright runs without it.
@@ -107,7 +110,7 @@ def read_inspect(path: Path) -> Log:
     if path.suffix == ".eval":
         check_zip(content, path.name)
         _check_header(content, path.name)
-    log = _parsed(path)
+    log, n_halves = _parsed(path, content)
     newest = inspect_module("log").EvalLog.model_fields["version"].default
     if log.version > newest:  # of .json inspect_ai refuses it itself
         raise DataError(
@@ -127,7 +130,7 @@ def read_inspect(path: Path) -> Log:
         samples=tuple(_samples(log)) if log.samples else (),
         created=str(log.eval.created),
         setup=_setup(log),
-        notes=tuple(_notes(log)),
+        notes=(*_notes(log), *halves_note(n_halves, "texts")),
         intent=_text(known.get("intent")),
         seed=known["seed"] if isinstance(known.get("seed"), int) else None,
         study=_text(known.get("study")),
@@ -137,15 +140,26 @@ def read_inspect(path: Path) -> Log:
     )
 
 
-def _parsed(path: Path) -> EvalLog:
-    read = inspect_module("log").read_eval_log
+def _parsed(path: Path, content: bytes) -> tuple[EvalLog, int]:
+    """The log, and in how many places halves of surrogate pairs were escaped, which inspect_ai cannot read."""
     try:
-        return read(str(path.resolve()), resolve_attachments="core", exclude_fields=_UNUSED)
+        return _read(path), 0
     except Exception as error:  # whatever another library's parser makes of a foreign file
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            n_halves = write_without_halves(content, copy)
+            if n_halves:
+                with suppress(Exception):  # it was not that alone
+                    return _read(copy), n_halves
         raise DataError(
             f"inspect_ai cannot read {path.name}: {type(error).__name__}: {str(error)[:300]}",
             "upgrade inspect_ai, the log may be of a newer one; one that was cut off: `inspect log recover`",
         ) from error
+
+
+def _read(path: Path) -> EvalLog:
+    read = inspect_module("log").read_eval_log
+    return read(str(path.resolve()), resolve_attachments="core", exclude_fields=_UNUSED)
 
 
 def _check_header(content: bytes, source: str) -> None:

@@ -1,8 +1,8 @@
 """The results file of lm-evaluation-harness: which model a samples file is of, and with which settings.
 
 It is `results_DATE.json` beside `samples_TASK_DATE.jsonl`, or `NAME_DATE.json` where `--output_path
-NAME.json` was given. Before 0.4.3 neither has a date: the results stand in `results.json` or `NAME.json`, and the
-samples in `ARGUMENTS_TASK.jsonl`, with the model's arguments as they are in the results.
+NAME.json` was given. Before 0.4.3 neither has a date: the results stand in `results.json` or `NAME.json`, and
+the samples in `ARGUMENTS_TASK.jsonl`, with the model's arguments as they are in the results.
 """
 
 import json

@@ -59,8 +59,9 @@ class Log:
 
     `model` is None where the log does not name it; `checkpoint` tells two checkpoints of one name apart.
     `setup` holds what ought to be the same for a fair comparison, name -> value. `intent`, `seed`, `study`
-    and `variation` are known of logs that aftertune wrote. Logs of one `series` are attempts at one evaluation,
-    of which the tool tried again what failed; `status` is its own word, "success" of a finished one.
+    and `variation` are known of logs that aftertune wrote. Logs of one `series` are attempts at one
+    evaluation, of which the tool tried again what failed; `status` is its own word, "success" of a finished
+    one.
     """
 
     path: Path

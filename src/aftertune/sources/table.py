@@ -61,8 +61,8 @@ def read_table(content: bytes, source: str, *, escape: bool = False, spreadsheet
         content: the file's bytes.
         source: its name.
         escape: whether half of a surrogate pair is kept, as its escape in JSON; by default it is an error.
-        spreadsheet: whether people saved it from one: a CSV row that is too short lacks its last cells (Excel
-            leaves out separators before empty ones), and one that is too long is a fault of the table.
+        spreadsheet: whether people saved it from one: the last cells of a CSV row that is too short are empty
+            (Excel leaves out the separators before them), and a row that is too long is a fault of the table.
 
     Raises:
         DataError: another format, no UTF-8, a malformed row; with the line and what to do.
@@ -222,11 +222,12 @@ def _csv_row(cells: list[str], header: list[str], line: int, *, spreadsheet: boo
     if spreadsheet:
         while len(cells) > len(header) and not cells[-1]:
             cells = cells[:-1]
+        cells = cells + [""] * (len(header) - len(cells))
     elif len(cells) < len(header):
         return f"{len(cells)} cells under {len(header)} columns"
     if len(cells) > len(header):
         return f"{len(cells)} cells under {len(header)} columns"
-    return Row(line, dict(zip(header, cells, strict=False)))
+    return Row(line, dict(zip(header, cells, strict=True)))
 
 
 def _header(cells: list[str], source: str) -> list[str]:
