@@ -141,7 +141,7 @@ def read_inspect(path: Path) -> Log:
 
 
 def _parsed(path: Path, content: bytes) -> tuple[EvalLog, int]:
-    """The log, and in how many places halves of surrogate pairs were escaped, which inspect_ai cannot read."""
+    """The log, and how many halves of surrogate pairs were escaped: inspect_ai reads none."""
     try:
         return _read(path), 0
     except Exception as error:  # whatever another library's parser makes of a foreign file
