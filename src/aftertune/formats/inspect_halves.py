@@ -1,6 +1,7 @@
-"""A log of Inspect whose texts hold halves of surrogate pairs, made readable: inspect_ai refuses such a log.
+"""A log of Inspect whose texts hold halves of surrogate pairs, made readable.
 
-JSON can hold half of a pair, as an escape or as bytes that are no UTF-8: a text that was cut inside an emoji.
+inspect_ai refuses such a log, or writes `?` for them. JSON can hold half of a pair, as an escape or as bytes
+that are no UTF-8: a text that was cut inside an emoji.
 """
 
 import io
@@ -17,6 +18,8 @@ _ESCAPES = re.compile(
     rb"|\\.",
     re.DOTALL,
 )
+
+_MAYBE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def write_without_halves(content: bytes, copy: Path) -> int:
@@ -43,6 +46,8 @@ def write_without_halves(content: bytes, copy: Path) -> int:
 
 
 def _without_halves(content: bytes) -> tuple[bytes, int]:
+    if content.isascii() and not _MAYBE.search(content):
+        return content, 0
     try:
         text = content.decode("utf-8", "surrogatepass").encode("utf-8", "backslashreplace")
     except UnicodeDecodeError:  # it is damaged in another way too

@@ -21,7 +21,6 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -141,20 +140,18 @@ def read_inspect(path: Path) -> Log:
 
 
 def _parsed(path: Path, content: bytes) -> tuple[EvalLog, int]:
-    """The log, and how many halves of surrogate pairs were escaped: inspect_ai reads none."""
-    try:
-        return _read(path), 0
-    except Exception as error:  # whatever another library's parser makes of a foreign file
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            n_halves = write_without_halves(content, copy)
-            if n_halves:
-                with suppress(Exception):  # it was not that alone
-                    return _read(copy), n_halves
-        raise DataError(
-            f"inspect_ai cannot read {path.name}: {type(error).__name__}: {str(error)[:300]}",
-            "upgrade inspect_ai, the log may be of a newer one; one that was cut off: `inspect log recover`",
-        ) from error
+    """The log, and how many halves of surrogate pairs were escaped: inspect_ai fails or writes `?`."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        n_halves = write_without_halves(content, copy)
+        try:
+            return _read(copy if n_halves else path), n_halves
+        except Exception as error:  # whatever another library's parser makes of a foreign file
+            raise DataError(
+                f"inspect_ai cannot read {path.name}: {type(error).__name__}: {str(error)[:300]}",
+                "upgrade inspect_ai, the log may be of a newer one; "
+                "one that was cut off: `inspect log recover`",
+            ) from error
 
 
 def _read(path: Path) -> EvalLog:

@@ -133,7 +133,7 @@ def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
             prompt=prompt,
             prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest() if prompt else "",
             text=first.get("text"),
-            finish=first.get("finish"),
+            finish=first.get("finish") or None,
             reason="",
             category=first.get("category", ""),
             reference=None,
