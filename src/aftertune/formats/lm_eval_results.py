@@ -41,7 +41,7 @@ class Results:
         if isinstance(name, str) and name:
             return name
         # Before 0.4.3 it stands among the arguments alone.
-        pairs = dict(pair.partition("=")[::2] for pair in self._arguments())
+        pairs = {key: value for key, _, value in (pair.partition("=") for pair in self._arguments())}
         return pairs.get("pretrained") or pairs.get("model") or None
 
     @property

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, time
@@ -123,7 +123,7 @@ def filled_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _long_cells() -> Iterator[None]:
+def _long_cells() -> Generator[None]:
     """Longer cells than the csv module reads by itself, while this lasts.
 
     Its limit is the process's: it is put back, and the lock keeps two threads of ours from putting it back

@@ -153,10 +153,10 @@ def take_labels(run: RunDirectory, file: Path, *, construct: str, replace_earlie
     merged = _merged(run, rows, construct, bad, replace_earlier=replace_earlier)
     taken = [row for row in rows if row["line"] not in bad]
     not_taken = tuple(f"line {line}: {why}" for line, why in sorted(bad.items()))
-    if not taken and not_taken:
-        more = f" (and {len(not_taken) - 1} more rows)" if len(not_taken) > 1 else ""
+    if bad and not taken:
+        more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
         raise DataError(
-            f"{file}, {not_taken[0]}{more}",
+            f"{file}, line {min(bad)}: {bad[min(bad)]}{more}",
             "give the file that was drawn from this run for this construct, with 1 or 0 as labels; "
             "--replace lets it replace earlier labels",
         )
