@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inspect_ai import Task, eval
+from inspect_ai import Task, eval, eval_set
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
@@ -100,6 +100,48 @@ def make(
         )[0]
         file = Path(made.location.removeprefix("file://"))
         return file.rename(folder / f"{model}-{task}{file.suffix}")
+
+
+def eval_set_of(folder: Path, *, kept: bool) -> Path:
+    """An eval set of two tasks, in one of which a sample fails at first; `kept`: also that attempt's log."""
+    failing_once = {"q1"}
+
+    @solver
+    def failing_at_first() -> Solver:
+        async def solve(state: Any, generate: Any) -> Any:
+            if state.sample_id in failing_once:
+                failing_once.remove(state.sample_id)
+                raise RuntimeError("the sandbox died")
+            return state
+
+        return solve
+
+    def answer(*_: Any) -> ModelOutput:
+        output = ModelOutput.from_content("m", "sure")
+        output.usage = ModelUsage(input_tokens=3, output_tokens=1, total_tokens=4)
+        return output
+
+    tasks = [
+        Task(
+            dataset=MemoryDataset([Sample(id=f"q{i}", input=f"{name} {i}", target="sure") for i in range(3)]),
+            solver=[*([failing_at_first()] if name == "first" else []), generate()],
+            scorer=includes(),
+            name=name,
+        )
+        for name in ("first", "second")
+    ]
+    done, _ = eval_set(
+        tasks,
+        model=get_model("mockllm/m", custom_outputs=answer, memoize=False),
+        log_dir=str(folder),
+        retry_attempts=2,
+        retry_wait=0.1,
+        retry_immediate=False,
+        retry_cleanup=not kept,
+        display="none",
+    )
+    assert done
+    return folder
 
 
 def refusing(every: int) -> Answers:

@@ -20,6 +20,8 @@ from typer.testing import CliRunner  # noqa: E402
 import stage_runs  # noqa: E402
 from aftertune.cli import app  # noqa: E402
 from aftertune.commands.exported import source_at  # noqa: E402
+from aftertune.commands.import_logs import import_logs  # noqa: E402
+from aftertune.commands.import_options import ImportOptions  # noqa: E402
 from aftertune.errors import DataError  # noqa: E402
 from aftertune.formats.inspect_export import write_inspect  # noqa: E402
 from aftertune.formats.inspect_logs import read_inspect  # noqa: E402
@@ -180,8 +182,8 @@ def test_what_is_no_log(pair: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(DataError, match=r"no log of Inspect: it has no header.json"):
         read_inspect(other)
     bare = changed(pair[0], tmp_path, lambda log: setattr(log, "samples", None))
-    with pytest.raises(DataError, match="holds no samples"):
-        read_inspect(bare)
+    with pytest.raises(DataError, match=r"holds no samples \(status success\)"):
+        import_logs([bare], tmp_path / "i", ImportOptions())
     broken = tmp_path / "broken.json"
     broken.write_text('{"version": 2, "eval": {"task": "t"')
     with pytest.raises(DataError, match=r"inspect_ai cannot read broken.json"):
@@ -341,3 +343,115 @@ def test_an_export_writes_into_no_folder_that_holds_something(run: Path, tmp_pat
     shutil.copy(run / "items.parquet", tmp_path / "x")
     result = CliRunner().invoke(app, ["export", str(run), "--to", "inspect", "--out", str(tmp_path)])
     assert "is there and not an empty folder" in str(result.exception)
+
+
+SET = ImportOptions(construct=["harmful"], intent=["harmful"])
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_folder_of_an_eval_set_is_imported_by_its_name(tmp_path: Path, kept: bool):
+    """With the log of a failed attempt beside its retry where the tool was told to keep it."""
+    folder = made.eval_set_of(tmp_path / "set", kept=kept)
+    assert {path.name for path in folder.iterdir() if path.suffix != ".eval"} >= {"logs.json", ".eval-set-id"}
+    assert len(list(folder.glob("*.eval"))) == 2 + kept
+    record = import_logs([folder], tmp_path / "i", SET).record
+    assert (record["n_observations"], record["n_missing"], len(record["sources"])) == (6, 0, 2)
+    notes = [note for source in record["sources"] for note in source["notes"]]
+    assert len(notes) == kept and all("(error) left out" in note for note in notes)
+    with pytest.raises(DataError, match=r"Inspect's list of logs, and no log\n  → give its folder"):
+        import_logs([folder / "logs.json"], tmp_path / "j", SET)
+
+
+def test_an_attempt_that_holds_no_samples_gives_way_to_its_retry(pair: tuple[Path, Path], tmp_path: Path):
+    def change(log: Any) -> None:
+        log.samples, log.status, log.eval.eval_id = None, "error", "an earlier one"
+
+    record = import_logs([changed(pair[0], tmp_path, change), pair[0]], tmp_path / "i", SET).record
+    assert [Path(source["file"]) for source in record["sources"]] == [pair[0]]
+    assert "changed-base-toy.eval (error) left out" in record["sources"][0]["notes"][0]
+
+
+def silent(log: Any, stop: str | None = None, limit: str | None = None, error: str | None = None) -> None:
+    """Let the first sample of a log have no answer, and a score of it all the same."""
+    from inspect_ai.log import EvalSampleLimit
+    from inspect_ai.model import ModelOutput
+
+    sample = log.samples[0]
+    sample.messages = [message for message in sample.messages if message.role != "assistant"]
+    sample.output = ModelOutput(model="m") if stop is None else ModelOutput.from_content("m", "", stop)
+    sample.output.error = error
+    sample.limit = None if limit is None else EvalSampleLimit(type=limit, limit=1)
+    for score in sample.scores.values():
+        score.value = 0
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"limit": "message"}, "stopped by its message limit before any output"),
+        ({"limit": "time"}, "stopped by its time limit before any output"),
+        ({"limit": "token", "stop": "stop"}, "stopped by its token limit before any output"),
+        ({}, "the sample has no output"),
+        ({"stop": "max_tokens"}, "its tokens ran out before any answer"),
+        ({"stop": "content_filter"}, "stopped by the provider's content filter before any output"),
+        ({"stop": "content_filter", "error": "policy"}, "the provider kept the answer back: policy"),
+    ],
+)
+def test_a_score_of_no_answer_is_missing(
+    pair: tuple[Path, Path], tmp_path: Path, how: dict[str, Any], reason: str
+):
+    log = read_inspect(changed(pair[0], tmp_path, lambda log: silent(log, **how)))
+    first, second = log.samples[:2]
+    assert (first.text, first.reason) == (None, reason)
+    assert {(x.value, x.status, x.reason) for x in first.scores} == {(None, "missing", reason)}
+    assert second.text is not None and second.scores[0].value is not None
+
+
+def test_an_empty_answer_and_one_that_a_limit_cut_keep_their_scores_and_are_counted(
+    pair: tuple[Path, Path], tmp_path: Path
+):
+    def change(log: Any) -> None:
+        from inspect_ai.log import EvalSampleLimit
+
+        silent(log, "stop")
+        log.samples[1].limit = EvalSampleLimit(type="message", limit=2)
+
+    log = read_inspect(changed(pair[0], tmp_path, change))
+    assert (log.samples[0].text, log.samples[0].scores[0].value) == ("", 0.0)
+    assert "1 samples have no text in their last output: their scores are taken" in log.notes
+    assert "1 samples were stopped by a limit after some output: their scores are taken" in log.notes
+
+
+def test_a_model_whose_every_sample_was_stopped_is_not_safer(pair: tuple[Path, Path], tmp_path: Path):
+    def change(log: Any) -> None:
+        for sample in list(log.samples):
+            log.samples.remove(sample)
+            log.samples.insert(0, sample)
+            silent(log, limit="message")
+
+    stopped = changed(pair[1], tmp_path, change)
+    words = ("--scorer", "includes", "--construct", "harmful", "--intent", "harmful", "--baseline")
+    call("import", pair[0], stopped, "--out", tmp_path / "i", *words, "mockllm/base")
+    call("analyze", tmp_path / "i")
+    analysis = json.loads((tmp_path / "i" / "analysis.json").read_text("utf-8"))
+    assert [r["estimate"] for r in analysis["rates"] if r["model"] == "mockllm/tuned"] == [None]
+    assert "safer" not in {d["verdict"] for d in analysis["differences"]}
+    assert CliRunner().invoke(app, ["gate", str(tmp_path / "i")]).exit_code != 0
+
+
+@pytest.mark.parametrize("kind", ["json", "eval"])
+def test_halves_of_surrogate_pairs_are_escaped(pair: tuple[Path, Path], tmp_path: Path, kind: str):
+    halves = (b"Sure, here", rb"cut \ud83d, \\ud83d, \ud83d\ude00")
+
+    if kind == "json":
+        path = made.make(tmp_path, "m", made.refusing(2), log_format="json")
+        path.write_bytes(path.read_bytes().replace(*halves))
+    else:
+        path = tmp_path / "m.eval"
+        with zipfile.ZipFile(DATA / "inspect-0.3.100.eval") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name).replace(b"sure", halves[1]))
+    log = read_inspect(path)
+    texts = {s.text for s in log.samples if s.text} | {s.reference for s in log.samples if s.reference}
+    assert "cut \\ud83d, \\ud83d, 😀" in texts
+    assert "half of a surrogate pair" in log.notes[-1]

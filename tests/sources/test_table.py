@@ -58,7 +58,7 @@ def test_a_file_without_rows_is_an_empty_table(name: str) -> None:
         (
             '{"p": "\\ud800"}',
             "t.jsonl",
-            r"t\.jsonl, line 1: 'p' holds half of a surrogate pair at character 0",
+            r"t\.jsonl, line 1: 'p' holds half of a surrogate pair: .*ud800",
         ),
         ('{"p": ' + "9" * 5000 + "}", "t.jsonl", r"t\.jsonl, line 1: not JSON"),
         ("[" * 100_000, "t.json", r"t\.json: not JSON"),

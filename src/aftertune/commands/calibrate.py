@@ -1,6 +1,7 @@
 """`aftertune judges calibrate`: people's labels against judges."""
 
 import hashlib
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aftertune.study import JudgeSpec
 
 _YES, _NO = ("1", "yes", "true"), ("0", "no", "false")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,11 @@ def calibrate_labels(
 
     construct, _ = _meaning(options)
     content = _content(labels)
-    found, left_out = labelled_rows(read_table(content, str(labels)), options)
+    table = read_table(content, str(labels), escape=True)
+    if table.escaped:
+        n = len(table.escaped)
+        log.warning("%s: %d rows hold half of a surrogate pair, judged as its escape in JSON", labels, n)
+    found, left_out = labelled_rows(table, options)
     positive, negative = _vocabulary(options)
     calibration = Calibration(
         schema_version=CALIBRATION_VERSION,
@@ -110,7 +116,7 @@ def labelled_rows(table: "Table", options: LabelOptions) -> "tuple[list[Labelled
             raise DataError(f"{table.source} has no column {column!r}", _column_hint(column, table.columns))
     positive, negative = _vocabulary(options)
     left = tuple(options.leave_out or ())
-    given = [row.values.get(options.label_column, "").strip() for row in table.rows]
+    given = [_label(row.values.get(options.label_column, ""), options) for row in table.rows]
     _refuse_other(table, given, (*positive, *negative, *left))
     counted = Counter(label for label in given if label in left)
     rows = [
@@ -121,6 +127,13 @@ def labelled_rows(table: "Table", options: LabelOptions) -> "tuple[list[Labelled
     if not rows:
         raise DataError(f"{table.source} holds no labelled response", "give a table with rows")
     return rows, dict(sorted(counted.items()))
+
+
+def _label(cell: str, options: LabelOptions) -> str:
+    """The label in a cell; of yes and no that nobody spelled out, as spreadsheets write them (TRUE)."""
+    label = cell.strip()
+    own = options.positive is None and label not in (options.leave_out or ())
+    return label.lower() if own and label.lower() in (*_YES, *_NO) else label
 
 
 def _labelled(

@@ -13,9 +13,10 @@ from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError, nearest
 from aftertune.formats import inspect_logs, jailbreakeval, lm_eval, tidy
 from aftertune.formats.gather import Gathered, PairBy, gathered
-from aftertune.formats.logs import Log
+from aftertune.formats.lm_eval_results import samples_beside
+from aftertune.formats.logs import MOST, Log, without_halves_in
 from aftertune.formats.meaning import meaning_of
-from aftertune.formats.naming import Given, named
+from aftertune.formats.naming import Given, last_attempts, named
 from aftertune.records import ITEM_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
 from aftertune.store import ImportDirectory, parquet_bytes, replace
 from aftertune.store.imports import IMPORT_VERSION
@@ -49,7 +50,7 @@ def import_logs(logs: Sequence[Path], out: Path, options: ImportOptions) -> Impo
         raise DataError(f"--pair-by holds {options.pair_by!r}", nearest(options.pair_by, get_args(PairBy)))
     directory = ImportDirectory(out)
     directory.check_free()
-    given = list(_read(_asked(logs, options.model or [])))
+    given = last_attempts(list(_read(_asked(logs, options.model or []))))
     if not given:
         raise DataError("no log was given", "aftertune import LOG LOG --out DIR, or --model NAME=LOG,LOG")
     meaning = meaning_of(options.construct or [], options.intent or [], options.scale or [])
@@ -132,7 +133,13 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
             raise DataError(f"--model holds {word!r}", "write NAME=LOG or NAME=LOG,LOG")
         model, slash, seed = name.rpartition("/")
         numbered = bool(slash) and seed.isdecimal()
-        for path in (file for given in files.split(",") for file in _files(Path(given))):
+        if numbered and int(seed) > MOST:
+            raise DataError(
+                f"--model {name}: the seed needs more than 64 bits with a sign", "number the seeds"
+            )
+        # A name may hold commas: lm_eval writes a model's arguments into it.
+        listed = [files] if Path(files).exists() else files.split(",")
+        for path in (file for given in listed for file in _files(Path(given))):
             if path.resolve() in found:
                 raise DataError(f"{path} is given twice with --model", "give each log to one model")
             found[path.resolve()] = _Asked(path, model if numbered else name, int(seed) if numbered else None)
@@ -147,7 +154,7 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
 def _files(given: Path) -> list[Path]:
     """A file, or the logs in a folder and below it; what is no log is refused where it is named."""
     if given.is_file():
-        return [given]
+        return samples_beside(given) or [given]
     if not given.is_dir():
         raise DataError(f"{given} is not there", "give logs, or a folder of logs")
     found = sorted(path for path in given.rglob("*") if path.suffix in _ENDINGS and path.is_file())
@@ -180,7 +187,7 @@ def _read(asked: Sequence[_Asked]) -> Iterator[Given]:
                 raise DataError(f"{a.path} holds verdicts without answers", "give its CSV before it")
             continue
         verdicts = asked[at + 1].path if kinds[at + 1 : at + 2] == ["verdicts"] else None
-        yield from (Given(log, a.model, a.seed) for log in _logs(a.path, kind, verdicts))
+        yield from (Given(without_halves_in(log), a.model, a.seed) for log in _logs(a.path, kind, verdicts))
 
 
 def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:
@@ -192,6 +199,11 @@ def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:
         return [jailbreakeval.read_attempts(path, verdicts)]
     if kind == "tidy":
         return tidy.read_tidy(path)
+    with path.open("rb") as handle:
+        if inspect_logs.looks_like_manifest(path, handle.read(_PEEK)):
+            raise DataError(
+                f"{path} is Inspect's list of logs, and no log", f"give its folder: {path.parent}"
+            )
     raise DataError(
         f"{path} is no log that is known",
         "known: Inspect's .eval and .json, lm_eval's samples_….jsonl, JailbreakEval's CSV (question, answer, "

@@ -159,6 +159,11 @@ def _zstd(data: bytes) -> Iterator[bytes]:
         raise ValueError(str(error)) from error
 
 
+def entry_content(entry: zipfile.ZipInfo, content: bytes) -> bytes:
+    """The bytes of one entry of an archive that `check_zip` has checked, also of one that is zstd."""
+    return b"".join(_pieces(entry, content))
+
+
 def read_capped(path: Path, most: int) -> bytes:
     """A file's bytes.
 

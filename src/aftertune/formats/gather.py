@@ -57,7 +57,9 @@ def gathered(
     if not judges:
         raise DataError(
             f"no scores can be taken: {'; '.join(f'{judge}: {why}' for judge, why in lost.items())}",
-            "say the scale of a scorer with --scale, or take another one with --scorer",
+            "say the scale of a scorer with --scale, or take another one with --scorer"
+            if any("--scale" in why for why in lost.values())
+            else "give logs whose samples were answered and scored",
         )
     _check_constructs(logs, judges, meaning)
     _check_base(logs, base)

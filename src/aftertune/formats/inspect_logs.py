@@ -17,6 +17,8 @@ import importlib.util
 import io
 import json
 import math
+import re
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +27,8 @@ from typing import Any, TypeAlias
 
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, check_zip, read_capped
-from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, scored
+from aftertune.formats.inspect_halves import write_without_halves
+from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, halves_note, scored
 from aftertune.records import Construct, Finish, JudgmentStatus
 
 # inspect_ai's; the package is an extra, and pyright runs without it.
@@ -34,8 +37,17 @@ EvalSample: TypeAlias = Any
 OURS = "aftertune"  # the key of what we add to a log's metadata
 _WORDS = frozenset({"c", "i", "p", "n", "yes", "no", "true", "false"})
 _LETTERS = frozenset({"C", "I", "P", "N"})
+_MANIFEST = re.compile(
+    rb'\s*\{\s*("eval_set_id"|"[^"]*\.(eval|json)")\s*:'
+)  # begins with its first log's name
 _UNUSED = {"events", "events_data", "store", "timelines"}  # most of an agent's log
 _FINISH = {"stop": Finish.STOP, "max_tokens": Finish.LENGTH, "model_length": Finish.LENGTH}
+# Why there is no answer, where the model stopped without a text or a call of a tool.
+_STOPPED = {
+    "content_filter": "stopped by the provider's content filter before any output",
+    "max_tokens": "its tokens ran out before any answer",
+    "model_length": "its tokens ran out before any answer",
+}
 # Of a model's arguments, those that choose the weights; others (device, dtype, batch size) do not.
 _CHOOSES = ("path", "revision", "adapter", "lora", "checkpoint", "peft")
 # Of the settings of generation, those that do not change what is drawn, and the seed: that is a repeat's.
@@ -74,32 +86,35 @@ def looks_like_inspect(path: Path, content: bytes) -> bool:
     """Whether a file is a log of Inspect, by its ending and its first bytes."""
     if path.suffix == ".eval":
         return True
-    return path.suffix == ".json" and b'"eval"' in content[:4096] and b'"version"' in content[:4096]
+    if path.suffix != ".json" or looks_like_manifest(path, content):
+        return False
+    return b'"eval"' in content[:4096] and b'"version"' in content[:4096]
+
+
+def looks_like_manifest(path: Path, content: bytes) -> bool:
+    """Whether a file lists logs, as `logs.json` and `eval-set.json` of an eval set do, and is none itself."""
+    return path.suffix == ".json" and _MANIFEST.match(content) is not None
 
 
 def read_inspect(path: Path) -> Log:
     """Read a log; samples with an error, without a score or not run at all are there, without a value.
 
+    One that holds no samples has none here either: an attempt that failed at once is such a log.
+
     Raises:
-        DataError: the archive is unsafe or damaged, inspect_ai is absent or cannot read the log, or it has no
-            samples.
+        DataError: the archive is unsafe or damaged, or inspect_ai is absent or cannot read the log.
     """
     require_inspect(f"reading {path.name}")
     content = read_capped(path, MAX_ENTRY_BYTES)
     if path.suffix == ".eval":
         check_zip(content, path.name)
         _check_header(content, path.name)
-    log = _parsed(path)
+    log, n_halves = _parsed(path, content)
     newest = inspect_module("log").EvalLog.model_fields["version"].default
     if log.version > newest:  # of .json inspect_ai refuses it itself
         raise DataError(
             f"{path.name} has the log version {log.version}, this inspect_ai knows {newest}",
             "upgrade inspect_ai",
-        )
-    if not log.samples:
-        raise DataError(
-            f"{path.name} holds no samples (status {log.status})",
-            "give a log that was made with samples (`inspect eval` without --no-log-samples)",
         )
     known = _known(log.eval.metadata)
     return Log(
@@ -111,26 +126,37 @@ def read_inspect(path: Path) -> Log:
         checkpoint=str(known.get("checkpoint") or _checkpoint(log)),
         task=str(known.get("task") or log.eval.task),
         decoding=str(known.get("decoding") or _decoding(log)),
-        samples=tuple(_samples(log)),
+        samples=tuple(_samples(log)) if log.samples else (),
         created=str(log.eval.created),
         setup=_setup(log),
-        notes=tuple(_notes(log)),
+        notes=(*_notes(log), *halves_note(n_halves, "texts")),
         intent=_text(known.get("intent")),
         seed=known["seed"] if isinstance(known.get("seed"), int) else None,
         study=_text(known.get("study")),
         variation=_text(known.get("variation")),
+        series=log.eval.task_id or "",
+        status=log.status,
     )
 
 
-def _parsed(path: Path) -> EvalLog:
+def _parsed(path: Path, content: bytes) -> tuple[EvalLog, int]:
+    """The log, and how many halves of surrogate pairs were escaped: inspect_ai fails or writes `?`."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        n_halves = write_without_halves(content, copy)
+        try:
+            return _read(copy if n_halves else path), n_halves
+        except Exception as error:  # whatever another library's parser makes of a foreign file
+            raise DataError(
+                f"inspect_ai cannot read {path.name}: {type(error).__name__}: {str(error)[:300]}",
+                "upgrade inspect_ai, the log may be of a newer one; "
+                "one that was cut off: `inspect log recover`",
+            ) from error
+
+
+def _read(path: Path) -> EvalLog:
     read = inspect_module("log").read_eval_log
-    try:
-        return read(str(path.resolve()), resolve_attachments="core", exclude_fields=_UNUSED)
-    except Exception as error:  # whatever another library's parser makes of a foreign file
-        raise DataError(
-            f"inspect_ai cannot read {path.name}: {type(error).__name__}: {str(error)[:300]}",
-            "upgrade inspect_ai, the log may be of a newer one; one that was cut off: `inspect log recover`",
-        ) from error
+    return read(str(path.resolve()), resolve_attachments="core", exclude_fields=_UNUSED)
 
 
 def _check_header(content: bytes, source: str) -> None:
@@ -202,6 +228,15 @@ def _notes(log: EvalLog) -> Iterator[str]:
         yield "the log is marked as invalidated"
     if log.eval.config.score_on_error:
         yield "samples that failed were scored all the same (score_on_error): their scores are not taken"
+    answered = [s for s in log.samples or [] if s.error is None and not _unanswered(s)]
+    stops = [choice.stop_reason for s in answered for choice in s.output.choices[:1]]
+    for n, what in (
+        (sum(s.limit is not None for s in answered), "were stopped by a limit after some output"),
+        (stops.count("content_filter"), "were stopped by the provider's content filter, with a text"),
+        (sum(not s.output.completion.strip() for s in answered), "have no text in their last output"),
+    ):
+        if n:
+            yield f"{n} samples {what}: their scores are taken"
 
 
 def _samples(log: EvalLog) -> Iterator[Sample]:
@@ -248,6 +283,7 @@ def _sample(sample: EvalSample, keys: dict[str, list[str]]) -> Sample:
     error = "" if sample.error is None else sample.error.message or "no message"
     if error and not ours:
         error = f"error in the sample: {error}"
+    unanswered = "" if error or ours else _unanswered(sample)
     usage = sample.output.usage
     finish = _FINISH.get(choice.stop_reason) if choice is not None and not error else None
     category = (sample.metadata or {}).get("category")
@@ -256,12 +292,12 @@ def _sample(sample: EvalSample, keys: dict[str, list[str]]) -> Sample:
         repeat=sample.epoch,
         prompt=prompt,
         prompt_sha256=hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
-        text=None if error or choice is None else sample.output.completion,
+        text=None if error or unanswered or choice is None else sample.output.completion,
         finish=None if finish is None else finish.value,
-        reason=_line(error) or ("" if choice is not None else "the sample has no output"),
+        reason=_line(error or unanswered),
         category=category if isinstance(category, str) else "",
         reference=_target(sample.target),
-        scores=tuple(_scores(sample, keys, error)),
+        scores=tuple(_scores(sample, keys, error, unanswered)),
         n_tokens=usage.output_tokens if usage else None,
         identity=sample.uuid or "",
         key=_text(ours.get("response_key")) or "",
@@ -280,7 +316,28 @@ def _target(target: Any) -> str | None:
     return text or None
 
 
-def _scores(sample: EvalSample, keys: dict[str, list[str]], error: str) -> Iterator[Scored]:
+def _unanswered(sample: EvalSample) -> str:
+    """Why there is nothing to score; "" where the model gave something, and be it an empty text."""
+    output = sample.output
+    if output.error:
+        return f"the provider kept the answer back: {output.error}"
+    if _given(sample.messages) > _given(sample.input) or _given(choice.message for choice in output.choices):
+        return ""
+    if sample.limit is not None:
+        return f"stopped by its {sample.limit.type} limit before any output"
+    if not output.choices:
+        return "" if output.completion.strip() else "the sample has no output"
+    return _STOPPED.get(output.choices[0].stop_reason, "")
+
+
+def _given(messages: Any) -> int:
+    """How many messages of the model say or do something."""
+    if isinstance(messages, str):
+        return 0
+    return sum(m.role == "assistant" and bool(m.text.strip() or m.tool_calls) for m in messages or ())
+
+
+def _scores(sample: EvalSample, keys: dict[str, list[str]], error: str, unanswered: str) -> Iterator[Scored]:
     for name, parts in keys.items():
         score = (sample.scores or {}).get(name)
         ours = _known(score.metadata if score is not None else None)
@@ -291,6 +348,8 @@ def _scores(sample: EvalSample, keys: dict[str, list[str]], error: str) -> Itera
             judge = f"{name}/{key}" if key else name
             if error:
                 yield absent(judge, JudgmentStatus.FAILED, error)
+            elif unanswered:
+                yield absent(judge, MISSING, unanswered)
             elif sample.invalidation is not None:
                 reason = getattr(sample.invalidation, "reason", None) or "no reason given"
                 yield absent(judge, JudgmentStatus.SKIPPED, f"the sample was invalidated: {reason}")

@@ -19,9 +19,9 @@ from typing import Any
 
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
-from aftertune.formats.logs import Log, Sample, Scored, absent
+from aftertune.formats.logs import Log, Sample, Scored, absent, halves_note
 from aftertune.records import Construct, Intent, JudgmentStatus
-from aftertune.sources.table import Row, read_table, utf8_text
+from aftertune.sources.table import Row, csv_columns, read_table, utf8_text
 
 PEOPLE = "label"
 _PEOPLE_THERE = "Annotation"
@@ -31,8 +31,7 @@ _YES, _NO = frozenset({"1", "1.0", "true"}), frozenset({"0", "0.0", "false"})
 
 def looks_like_attempts(path: Path, content: bytes) -> bool:
     """Whether a file is a CSV of attempts, by its header."""
-    header = content[:4096].decode("utf-8-sig", "replace").split("\n")[0]
-    columns = {cell.strip().strip('"') for cell in header.split(",")}
+    columns = csv_columns(content)
     return path.suffix.lower() == ".csv" and {"question", "answer"} <= columns and "item" not in columns
 
 
@@ -48,7 +47,8 @@ def read_attempts(path: Path, verdicts: Path | None = None) -> Log:
         DataError: a file cannot be read, there is nothing that judges the answers, or the two do not fit.
     """
     content = read_capped(path, MAX_ENTRY_BYTES)
-    rows = read_table(content, path.name).rows
+    table = read_table(content, path.name, escape=True)
+    rows = table.rows
     judged = _verdicts(verdicts, len(rows), path.name) if verdicts else {}
     labelled = any(PEOPLE in row.values for row in rows)
     if not (labelled or judged):
@@ -75,6 +75,7 @@ def read_attempts(path: Path, verdicts: Path | None = None) -> Log:
         task="jailbreak",
         decoding="default",
         samples=tuple(samples),
+        notes=halves_note(len(table.escaped), "rows"),
         intent=Intent.HARMFUL.value,
     )
 
@@ -114,7 +115,7 @@ def _verdict(judge: str, value: Any) -> Scored:
 
 def _verdicts(path: Path, n_rows: int, attempts: str) -> dict[str, list[Any]]:
     try:
-        found = json.loads(utf8_text(read_capped(path, MAX_ENTRY_BYTES), path.name))
+        found = json.loads(utf8_text(read_capped(path, MAX_ENTRY_BYTES), path.name, escape=True))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not JSON: {error}", "write it again with --output") from error
     if not isinstance(found, dict):

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aftertune.records import JudgmentStatus
+from aftertune.sources.table import without_halves
 
+_R = TypeVar("_R", bound="Log | Sample | Scored")
+MOST = 2**63 - 1  # the largest seed or repeat that a table holds
 MISSING = "missing"  # the status of a judgment that a log should have and has not
 
 
@@ -56,7 +59,9 @@ class Log:
 
     `model` is None where the log does not name it; `checkpoint` tells two checkpoints of one name apart.
     `setup` holds what ought to be the same for a fair comparison, name -> value. `intent`, `seed`, `study`
-    and `variation` are known of logs that aftertune wrote.
+    and `variation` are known of logs that aftertune wrote. Logs of one `series` are attempts at one
+    evaluation, of which the tool tried again what failed; `status` is its own word, "success" of a finished
+    one.
     """
 
     path: Path
@@ -76,11 +81,45 @@ class Log:
     seed: int | None = None
     study: str | None = None
     variation: str | None = None
+    series: str = ""
+    status: str = "success"
 
     @property
     def name(self) -> str:
         """The file's name, for messages."""
         return self.path.name
+
+
+def without_halves_in(log: Log) -> Log:
+    """The log with each half of a surrogate pair escaped, and a note of how many samples have one.
+
+    JSON can hold half of a pair, in a text that was cut inside an emoji; no table or page can.
+    """
+    samples = tuple(
+        _whole_texts(replace(sample, scores=tuple(map(_whole_texts, sample.scores))))
+        for sample in log.samples
+    )
+    n = sum(one != other for one, other in zip(samples, log.samples, strict=True))
+    setup = {without_halves(name): without_halves(value) for name, value in log.setup.items()}
+    notes = (*map(without_halves, log.notes), *halves_note(n, "samples"))
+    return _whole_texts(replace(log, samples=samples, setup=setup, notes=notes))
+
+
+def halves_note(n: int, what: str) -> tuple[str, ...]:
+    """What is said of `n` samples or rows in which halves of surrogate pairs were escaped."""
+    if not n:
+        return ()
+    return (f"{n} {what} hold half of a surrogate pair (a text cut inside a character): kept, as \\udXXX",)
+
+
+def _whole_texts(record: _R) -> _R:
+    given = {f.name: getattr(record, f.name) for f in fields(record)}
+    changed = {
+        name: without_halves(value)
+        for name, value in given.items()
+        if isinstance(value, str) and without_halves(value) != value
+    }
+    return replace(record, **changed) if changed else record
 
 
 def absent(judge: str, status: str, reason: str, construct: str | None = None) -> Scored:

@@ -1,10 +1,10 @@
 """Which log is of which model, checkpoint and draw; and the same log twice is refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aftertune.errors import DataError
-from aftertune.formats.logs import Log
+from aftertune.formats.logs import MOST, Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,47 @@ def named(given: Sequence[Given]) -> list[Named]:
         before = drawn.get(cell, 0)
         found.append(Named(g.log, model, seed, before))
         drawn[cell] = before + max((s.repeat for s in g.log.samples), default=0)
+        if drawn[cell] > MOST:
+            raise DataError(
+                f"{g.log.name}: its repeats go on from those of other logs, to more than 64 bits with a sign",
+                "number the repeats 1, 2, 3, … in the column `repeat`",
+            )
     return found
+
+
+def last_attempts(given: Sequence[Given]) -> list[Given]:
+    """Of several attempts at one evaluation the one that got furthest, with a note of those left out.
+
+    Inspect tries again what failed and writes a new log each time: it has what the earlier ones got done.
+
+    Raises:
+        DataError: a log holds no samples, and neither does another attempt.
+    """
+    attempts: dict[str, dict[str, Given]] = {}
+    for g in given:
+        attempts.setdefault(g.log.series, {}).setdefault(g.log.identity, g)
+    found: list[Given] = []
+    for g in given:
+        mine = list(attempts[g.log.series].values()) if g.log.series else [g]
+        best = max(mine, key=_reached)
+        if g.log.identity != best.log.identity:
+            continue
+        others = ", ".join(f"{o.log.name} ({o.log.status})" for o in mine if o is not best)
+        if others:
+            note = f"an attempt at what was tried more than once: {others} left out"
+            g = replace(g, log=replace(g.log, notes=(*g.log.notes, note)))
+        if not g.log.samples:
+            raise DataError(
+                f"{g.log.name} holds no samples (status {g.log.status})",
+                "give a log that was made with samples (`inspect eval` without --no-log-samples)",
+            )
+        found.append(g)
+    return found
+
+
+def _reached(given: Given) -> tuple[bool, int, str]:
+    log = given.log
+    return log.status == "success", sum(sample.text is not None for sample in log.samples), log.created
 
 
 def _model(given: Given) -> str:

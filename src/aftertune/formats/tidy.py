@@ -11,7 +11,10 @@ Texts that a spreadsheet would take for a formula stay as they are: nothing may 
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +22,17 @@ import polars as pl
 
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
-from aftertune.formats.logs import MISSING, Log, Sample, Scored, scored
+from aftertune.formats.logs import MISSING, MOST, Log, Sample, Scored, halves_note, scored
 from aftertune.records import BASELINE, OBSERVATION_COLUMNS, Construct, Intent, JudgmentStatus
-from aftertune.sources.table import Row, read_table
+from aftertune.sources.table import Row, csv_columns, read_table
 
 TEXTS = ("prompt", "text")
 TidyKind = Literal["parquet", "csv"]
 _NEEDED = ("model", "item", "value")
 _CELL = ("study", "model", "seed", "task", "intent", "decoding", "variation")
+_WORDS = {"true": 1.0, "false": 0.0}  # of a column of truth values
+_NO_VALUE = frozenset({MISSING, *JudgmentStatus} - {JudgmentStatus.OK})
+_DIGITS = re.compile(r"[+-]?[0-9]{1,400}")
 _UNNAMED = "unnamed"  # what `aftertune analyze` calls a task, judge or decoding that has no name
 
 
@@ -44,9 +50,7 @@ def looks_tidy(path: Path, content: bytes) -> bool:
     """Whether a file is such a table: Parquet, or CSV with the columns that are needed."""
     if path.suffix.lower() == ".parquet":
         return True
-    header = content.decode("utf-8-sig", "replace").split("\n")[0]
-    columns = {cell.strip().strip('"') for cell in header.split(",")}
-    return path.suffix.lower() == ".csv" and set(_NEEDED) <= columns
+    return path.suffix.lower() == ".csv" and set(_NEEDED) <= csv_columns(content)
 
 
 def read_tidy(path: Path) -> list[Log]:
@@ -56,7 +60,7 @@ def read_tidy(path: Path) -> list[Log]:
         DataError: a column is missing, a number is none, or a word is not known.
     """
     content = read_capped(path, MAX_ENTRY_BYTES)
-    table = read_table(content, path.name)
+    table = read_table(content, path.name, escape=True)
     lacking = [name for name in _NEEDED if name not in table.columns]
     if lacking:
         raise DataError(
@@ -65,11 +69,20 @@ def read_tidy(path: Path) -> list[Log]:
         )
     unused = [name for name in table.columns if name not in (*OBSERVATION_COLUMNS, *TEXTS)]
     notes = (f"its columns {', '.join(unused)} were not used",) if unused else ()
+    notes += halves_note(len(table.escaped), "rows")
     cells: dict[tuple[str | None, ...], list[Row]] = {}
     for row in table.rows:
-        cells.setdefault(tuple(row.values.get(name) or None for name in _CELL), []).append(row)
+        cells.setdefault(_cell(row, path.name), []).append(row)
     digest = hashlib.sha256(content).hexdigest()
     return [_log(path, digest, cell, rows, notes) for cell, rows in cells.items()]
+
+
+def _cell(row: Row, source: str) -> tuple[str | None, ...]:
+    """Which log a row belongs to; a seed is one however it is written (1, 1.0)."""
+    given = {name: row.values.get(name) or None for name in _CELL}
+    seed = (given["seed"] or "").strip()
+    given["seed"] = str(_whole(seed, "seed", f"{source}, line {row.line}")) if seed else None
+    return tuple(given.values())
 
 
 def _log(
@@ -81,7 +94,7 @@ def _log(
         raise DataError(f"{where}: the intent is {intent!r}", "write harmful or benign")
     if model is None:
         raise DataError(f"{where}: no model", "name the model of every row")
-    number = None if seed is None else _whole(seed, "seed", where)
+    number = None if seed is None else int(seed)
     return Log(
         path=path,
         sha256=digest,
@@ -108,7 +121,9 @@ def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
         item = row.values.get("item")
         if not item:
             raise DataError(f"{where}: no item", "name the item of every row")
-        draws.setdefault((item, _whole(row.values.get("repeat") or "1", "repeat", where)), []).append(row)
+        draws.setdefault(
+            (item, _whole(row.values.get("repeat", "").strip() or "1", "repeat", where)), []
+        ).append(row)
     for (item, repeat), mine in draws.items():
         first = mine[0].values
         prompt = first.get("prompt", "")
@@ -118,7 +133,7 @@ def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
             prompt=prompt,
             prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest() if prompt else "",
             text=first.get("text"),
-            finish=first.get("finish"),
+            finish=first.get("finish") or None,
             reason="",
             category=first.get("category", ""),
             reference=None,
@@ -134,22 +149,43 @@ def _score(row: Row, where: str) -> Scored:
     if construct is not None and construct not in [c.value for c in Construct]:
         known = ", ".join(c.value for c in Construct)
         raise DataError(f"{where}: the construct is {construct!r}", f"write one of {known}")
+    repeat = _whole(given.get("judge_repeat", "").strip() or "0", "judge_repeat", where)
+    status, reason = given.get("status", ""), given.get("reason", "")
+    if value and status in _NO_VALUE:
+        # What was written beside a judgment that failed is no judgment.
+        reason = reason or f"the status is {status}, and the value {value} beside it was not taken"
+        return Scored(judge, None, status, reason, construct, repeat)
+    if value and status not in ("", JudgmentStatus.OK):
+        raise DataError(
+            f"{where}: the status is {status!r} beside the value {value}",
+            f"write ok, or {', '.join(sorted(_NO_VALUE))} where there is no value",
+        )
     try:
-        found = scored(judge, float(value)) if value else Scored(judge, None, MISSING)
+        found = scored(judge, _WORDS[value.lower()] if value.lower() in _WORDS else float(value or "nan"))
     except ValueError as error:
         raise DataError(f"{where}: the value is {value!r}", "write a number, or leave it empty") from error
-    status, reason = given.get("status") or found.status, given.get("reason", found.reason)
-    if found.value is not None:
-        status = JudgmentStatus.OK.value
-    repeat = _whole(given.get("judge_repeat") or "0", "judge_repeat", where)
-    return Scored(judge, found.value, status, reason, construct, repeat)
+    if not value:
+        return Scored(judge, None, status or MISSING, reason, construct, repeat)
+    return Scored(judge, found.value, found.status, reason or found.reason, construct, repeat)
 
 
 def _whole(text: str, column: str, where: str) -> int:
-    try:
-        number = float(text)  # 1.0 is how other tools write an integer column that has holes
-        if number != int(number):
-            raise ValueError
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{where}: the {column} is {text!r}", "write a whole number") from error
-    return int(number)
+    """A whole number of 64 bits, as `aftertune analyze` reads it: no digit of a large one is lost."""
+    number: int | None = None
+    with suppress(InvalidOperation, ValueError):
+        # 1.0 is how other tools write an integer column that has holes; beyond 2^53 a float has lost digits.
+        exact = Decimal(text.strip())
+        plain = _DIGITS.fullmatch(text.strip()) is not None
+        if plain or (exact.is_finite() and abs(exact) < 2**53 and exact == int(exact)):
+            number = int(exact)
+    if number is None:
+        raise DataError(
+            f"{where}: the {column} is {text[:80]!r}",
+            "write a whole number (from 2^53 on without a point or exponent: such a number has lost digits)",
+        )
+    if not -MOST - 1 <= number <= MOST:
+        raise DataError(
+            f"{where}: the {column} {text[:80]} needs more than 64 bits with a sign",
+            f"number the {column}s in a column of smaller numbers, 1, 2, 3, …",
+        )
+    return number

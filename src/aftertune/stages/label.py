@@ -5,9 +5,11 @@ with the lowest ones. So each response of a model has the same chance, a larger 
 one, and what was labelled in any task × decoding is a simple random sample of it.
 """
 
+import codecs
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,10 @@ from aftertune.store.shards import empty_frame, parquet_bytes
 from aftertune.study import Study
 
 _COLUMNS = (ID_COLUMN, "prompt", "response", "label")
-_VALUES = {"1": 1.0, "yes": 1.0, "0": 0.0, "no": 0.0, "": None}
+# A spreadsheet writes TRUE and FALSE for what people typed as true and false.
+_VALUES = {"1": 1.0, "yes": 1.0, "true": 1.0, "0": 0.0, "no": 0.0, "false": 0.0, "": None}
+_NUMBER = re.compile(r"[0-9][0-9.,]*(E\+?[0-9]+)?", re.IGNORECASE)
+_NAMED = 8  # of the rows that were not taken, so many are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,17 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was taken from a file, and how many labels of the construct there are now."""
+    """What was taken from a file, and how many labels of the construct there are now.
+
+    `not_taken` says of each row that could not be taken why, with its line; the others were.
+    """
 
     construct: str
     n_positive: int
     n_negative: int
     n_blank: int
     n_labels: int
+    not_taken: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,11 +82,17 @@ class Taken:
 
     def in_words(self) -> str:
         """For people."""
-        return (
+        first = (
             f"{self.n_positive + self.n_negative} labels taken ({self.n_positive} {self.construct},"
             f" {self.n_negative} not), {self.n_blank} left blank; {self.n_labels} labels of {self.construct}"
-            " in all\nthen: aftertune analyze DIR"
+            " in all"
         )
+        bad = [f"  not taken: {why}" for why in self.not_taken[:_NAMED]]
+        if len(self.not_taken) > _NAMED:
+            bad.append(f"  … {len(self.not_taken) - _NAMED} more rows were not taken")
+        if bad:
+            bad.append("  correct these rows and take the file again: the same labels again are no fault")
+        return "\n".join([first, *bad, "then: aftertune analyze DIR"])
 
 
 def draw_sample(run: RunDirectory, *, n: int, construct: str, task: str | None, out: Path) -> Drawn:
@@ -112,19 +127,20 @@ def draw_sample(run: RunDirectory, *, n: int, construct: str, task: str | None, 
 
 
 def take_labels(run: RunDirectory, file: Path, *, construct: str, replace_earlier: bool) -> Taken:
-    """Take people's labels from a file that `draw_sample` wrote.
+    """Take people's labels from a file that `draw_sample` wrote and a spreadsheet may have saved.
 
-    A response that was labelled before with another value is a fault, unless `replace_earlier`.
+    A row that cannot be taken is left out and named. So is one of a response that was labelled before with
+    another value, unless `replace_earlier`.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or holds an id or a value that it should not.
+        DataError: the file cannot be read, lacks a column, or no row of it can be taken.
     """
     _check_construct(construct)
     try:
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}", "give the file with the labels") from error
-    table = read_table(content, str(file))
+    table = read_table(_as_utf8(content), str(file), escape=True, spreadsheet=True)
     for column in (ID_COLUMN, "label"):
         if column not in table.columns:
             raise DataError(
@@ -132,48 +148,71 @@ def take_labels(run: RunDirectory, file: Path, *, construct: str, replace_earlie
                 "give a file that `aftertune label` wrote, with its header",
             )
     sha256 = hashlib.sha256(content).hexdigest()
-    rows = _rows(table, _drawn_keys(run, construct), construct, sha256)
-    merged = _merged(run, rows, construct, replace_earlier=replace_earlier)
+    bad = dict(table.faults)
+    rows = _rows(table, _drawn_keys(run, construct), construct, sha256, bad)
+    merged = _merged(run, rows, construct, bad, replace_earlier=replace_earlier)
+    taken = [row for row in rows if row["line"] not in bad]
+    not_taken = tuple(f"line {line}: {why}" for line, why in sorted(bad.items()))
+    if bad and not taken:
+        more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
+        raise DataError(
+            f"{file}, line {min(bad)}: {bad[min(bad)]}{more}",
+            "give the file that was drawn from this run for this construct, with 1 or 0 as labels; "
+            "--replace lets it replace earlier labels",
+        )
     replace(run.labels(construct), parquet_bytes(merged, LABEL_COLUMNS))
-    counted = Counter(row["label"] for row in rows)
+    counted = Counter(row["label"] for row in taken)
     n_labels = sum(row["label"] is not None for row in merged)
-    return Taken(construct, counted[1.0], counted[0.0], counted[None], n_labels)
+    return Taken(construct, counted[1.0], counted[0.0], counted[None], n_labels, not_taken)
 
 
-def _rows(table: Table, keys: dict[str, str], construct: str, sha256: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    seen: dict[str, int] = {}
+def _as_utf8(content: bytes) -> bytes:
+    """The file in UTF-8: a spreadsheet may save in another encoding, and ids and labels are ASCII in all."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace").encode()
+    try:
+        content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return content.decode("latin-1").encode()
+    return content
+
+
+def _rows(
+    table: Table, keys: dict[str, str], construct: str, sha256: str, bad: dict[int, str]
+) -> list[dict[str, Any]]:
+    """The rows that can be taken; of the others `bad` says why, by line."""
+    rows: dict[str, dict[str, Any]] = {}
     for row in table.rows:
         name, word = row.values.get(ID_COLUMN, "").strip(), row.values.get("label", "").strip().lower()
-        where = f"{table.source}, line {row.line}"
         if name not in keys:
-            raise DataError(
-                f"{where}: no response with the id {name[:60]!r} was drawn from this run for {construct!r}",
-                "give the file that was drawn from it, with --construct as it was drawn",
-            )
-        if name in seen:
-            raise DataError(
-                f"{where}: the id {name} stands on line {seen[name]} too", "label each response once"
-            )
-        if word not in _VALUES:
-            raise DataError(
-                f"{where}: the label is {word[:60]!r}", "write 1 or yes, 0 or no, or leave it blank"
-            )
-        seen[name] = row.line
-        rows.append(
-            {
+            bad[row.line] = f"no response with the id {name[:60]!r} was drawn from this run for {construct!r}"
+            if _NUMBER.fullmatch(name):
+                bad[row.line] += " (a spreadsheet has written it as a number: draw again, ids are safe now)"
+        elif word not in _VALUES:
+            bad[row.line] = f"the label is {word[:60]!r}: write 1 or yes, 0 or no, or leave it blank"
+        elif keys[name] in rows:
+            first = rows[keys[name]]
+            bad[row.line] = f"the id {name} stands on line {first['line']} too"
+            if first["label"] != _VALUES[word]:  # which of the two is meant, nobody knows
+                bad[first["line"]] = f"the id {name} stands on line {row.line} too, with another label"
+        else:
+            rows[keys[name]] = {
                 "response_key": keys[name],
                 "construct": construct,
                 "label": _VALUES[word],
                 "file_sha256": sha256,
                 "line": row.line,
             }
-        )
-    return rows
+    return [row for row in rows.values() if row["line"] not in bad]
 
 
 def _merged(
-    run: RunDirectory, rows: list[dict[str, Any]], construct: str, *, replace_earlier: bool
+    run: RunDirectory,
+    rows: list[dict[str, Any]],
+    construct: str,
+    bad: dict[int, str],
+    *,
+    replace_earlier: bool,
 ) -> list[dict[str, Any]]:
     """Earlier labels with the new ones; a blank takes no label away."""
     path = run.labels(construct)
@@ -185,11 +224,11 @@ def _merged(
             if row["label"] is None:
                 continue
             if row["label"] != before["label"] and not replace_earlier:
-                raise DataError(
-                    f"line {row['line']}: the label is {row['label']:.0f}, and it was taken as"
-                    f" {before['label']:.0f} before",
-                    "mend the file, or let it replace earlier labels with --replace",
+                bad[row["line"]] = (
+                    f"the label is {row['label']:.0f}, and it was taken as {before['label']:.0f} before: "
+                    "correct it, or let the file replace earlier labels with --replace"
                 )
+                continue
         merged[row["response_key"]] = row
     return [merged[key] for key in sorted(merged)]
 
@@ -233,8 +272,11 @@ def _numbers(rows: pl.DataFrame, seed: int, purpose: str) -> pl.Series:
 
 
 def _public_id(seed: int, construct: str, key: str) -> str:
-    """A name that says nothing of the response to who has not the run directory."""
-    return f"{derive(seed, 'label id', construct, key):016x}"
+    """A name that says nothing of the response to who has not the run directory.
+
+    No spreadsheet takes it for a number, a date or a truth value: hexadecimal digits alone can be 12e34.
+    """
+    return f"r_{derive(seed, 'label id', construct, key):016x}"
 
 
 def _csv(sample: pl.DataFrame, seed: int, construct: str) -> bytes:
@@ -258,7 +300,7 @@ def _remember(run: RunDirectory, drawn: Drawn, task: str | None, keys: list[str]
 
 
 def _drawn_keys(run: RunDirectory, construct: str) -> dict[str, str]:
-    """Response key by public id, of all that was drawn for the construct."""
+    """Response key by public id, of all that was drawn for the construct; also by that of version 0.1."""
     path, seed = run.label_draws(construct), _root_seed(run)
     if not path.is_file():
         raise DataError(
@@ -266,7 +308,8 @@ def _drawn_keys(run: RunDirectory, construct: str) -> dict[str, str]:
             "draw first: aftertune label DIR --construct … --out labels.csv",
         )
     draws: list[dict[str, Any]] = run.read_json(path)
-    return {_public_id(seed, construct, key): key for draw in draws for key in draw["keys"]}
+    named = {_public_id(seed, construct, key): key for draw in draws for key in draw["keys"]}
+    return named | {name.removeprefix("r_"): key for name, key in named.items()}
 
 
 def _root_seed(run: RunDirectory) -> int:

@@ -204,6 +204,8 @@ def _numbers(
     frame: pl.DataFrame, name: str, kind: type[pl.Int64] | type[pl.Float64], source: str
 ) -> pl.Series:
     column = frame[name]
+    if column.dtype == pl.Categorical:  # how Parquet's text comes
+        column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
@@ -226,6 +228,9 @@ def _whole(column: pl.Series) -> pl.Series:
     """Whole numbers, null where there is none; those of 64 bits, such as hashes, stay as they are."""
     if column.dtype.is_integer() or column.dtype == pl.Boolean or column.dtype == pl.Null:
         return column.cast(pl.Int64, strict=False)
+    if column.dtype.is_decimal():  # exact, as integers are
+        found = column.cast(pl.Int64, strict=False)
+        return found.set(~(found == column).fill_null(False), None)
     # 1.0 is how other tools write an integer column that has holes; beyond 2^53 a float has lost digits.
     number = column.cast(pl.Float64, strict=False)
     whole = (number == number.round()) & (number.abs() < 2**53)
