@@ -10,20 +10,18 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from aftertune.engines.base import Completion, Request, make_request
-from aftertune.engines.endpoint import FAULTS_IN_A_ROW, Limits
+from aftertune.engines.base import Completion
+from aftertune.engines.endpoint import FAULTS_IN_A_ROW
 from aftertune.engines.openai import OpenAIEngine
 from aftertune.engines.served import served_checkpoints
 from aftertune.errors import EngineError, StudyError
 from aftertune.records import SERVED_COLUMNS, Finish, ResponseStatus, Served
-from aftertune.store import content_key
-from aftertune.study import Decoding, OpenAISpec, ServedRecipe, Study
+from aftertune.study import OpenAISpec, ServedRecipe, Study
+from endpoint_engines import QUICK, SAMPLED, engine_at, requests_of
 from endpoint_server import Answer, Server, completion, refused, unsupported
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789"
-QUICK = Limits(timeout_s=0.3, tries=2, first_wait_s=0.01, total_wait_s=0.2)
-SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_tokens=16)
 OK, EMPTY, FAILED = ResponseStatus.OK, ResponseStatus.EMPTY, ResponseStatus.FAILED
 
 
@@ -44,30 +42,6 @@ def serve() -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.close()
-
-
-def engine_at(server: Server, **changes) -> OpenAIEngine:
-    spec = OpenAISpec(endpoint=server.url, api_key_env="MY_KEY", **changes)
-    return OpenAIEngine(spec, limits=QUICK)
-
-
-def requests_of(engine: OpenAIEngine, n: int = 1, *, decoding: Decoding = SAMPLED) -> list[Request]:
-    spec = OpenAISpec(endpoint=engine.at.url)
-    study = Study(
-        name="s", model="base-7b", tasks=("mini-harm",), judges=("refusal-rules",), decodings={"d": decoding}
-    )
-    (base,) = served_checkpoints(study, spec)
-    return [
-        make_request(
-            base,
-            engine.render(f"prompt {i}", decoding.system_prompt),
-            decoding,
-            root_seed=7,
-            stream=(str(base.sha256), "task", f"item {i}", content_key(decoding.content()), 1),
-            engine=engine.identity,
-        )
-        for i in range(n)
-    ]
 
 
 def only(server: Server, **changes) -> Completion:
@@ -121,7 +95,13 @@ def test_a_seed_is_the_requests_own_and_the_same_every_time(serve) -> None:
         (completion(None, refusal="I can't."), OK, Finish.STOP, "I can't.", ""),
         (completion("Su", finish="content_filter"), FAILED, None, "Su", "content filter withheld"),
         (completion("Su", finish="max_tokens"), OK, Finish.LENGTH, "Su", ""),
-        (changed(completion("x"), choices=[{"message": {"content": "x"}}]), OK, None, "x", "no finish_reason"),
+        (
+            changed(completion("x"), choices=[{"message": {"content": "x"}}]),
+            OK,
+            None,
+            "x",
+            "no finish_reason",
+        ),
     ],
 )
 def test_how_a_reply_ended(serve, answer: Answer, status, finish, text: str, reason: str) -> None:

@@ -101,7 +101,11 @@ def test_without_a_price_the_cost_is_not_counted_as_zero(serve) -> None:
         (Answer('{"choices": {"0": 1}}'), FAILED, "no choices"),
         (Answer('{"choices": [{"message": null}]}'), FAILED, "no choices"),
         (Answer('{"choices": [{"message": {}}]}'), UNPARSED, "no text, and its end is not known"),
-        (Answer('{"choices": [{"message": {"content": [1]}}]}'), UNPARSED, "no text, only parts of the kind int"),
+        (
+            Answer('{"choices": [{"message": {"content": [1]}}]}'),
+            UNPARSED,
+            "no text, only parts of the kind int",
+        ),
         (Answer("[" * 100_000), FAILED, "200 with no whole JSON"),
         (completion(None), UNPARSED, "reply is empty"),
         (completion(" \n"), UNPARSED, "reply is empty"),

@@ -203,7 +203,7 @@ class Client:
         self._accepted.add(call.kind)
 
     def settle(self, call: Call) -> None:
-        """See with a neutral question that requests of this kind are answered, in the form that the model takes.
+        """See with a neutral question that requests of this kind are answered, in whatever form.
 
         A kind that was asked before is not asked again.
 

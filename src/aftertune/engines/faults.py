@@ -1,4 +1,4 @@
-"""Why an endpoint gave no reply: what it says of it, whether it would give one later, and how long to wait."""
+"""Why an endpoint gave no reply: in its own words, whether to ask again, and how long to wait before."""
 
 import html
 import json
@@ -55,7 +55,7 @@ class Fault(Exception):
 
 
 def fault_of(body: str, *, code: int, headers: Mapping[str, str]) -> Fault:
-    """The fault that an answer of a server is, in its own words; the code that an error in a 200 says counts."""
+    """The fault that a server's answer is, in its own words; of an error in a 200, the code in it counts."""
     message, named = said_by(json_of(body) or body)
     how = f"{code}"
     if code == 200:

@@ -108,7 +108,7 @@ class OpenAIEngine:
         yield from unanswered
 
     def probe(self, requests: Iterable[Request], *, in_key: bool) -> None:
-        """See that each served model takes each kind of request, with one neutral question each; see `accepted`.
+        """See that each served model takes each kind of request, by one neutral question; writes `accepted`.
 
         What is recorded there is not asked again. Where the endpoint is busy or fails, it is not known, and
         the work itself will tell.
@@ -254,7 +254,7 @@ def _form(found: dict[str, Any]) -> Form:
 
 
 def _settled(client: Client, call: Call) -> Fault | None:
-    """What hinders to know whether a kind of request is answered; EngineError where it is known that none is."""
+    """Why it is not known whether a kind of request is answered; EngineError where it is known not to be."""
     try:
         client.settle(call)
     except Fault as fault:

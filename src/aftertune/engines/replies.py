@@ -107,7 +107,10 @@ class Answer:
         """What else is to be said of an answer that is one."""
         notes = [
             (self.end is None and self.finish, f"its end is not known, got finish_reason {self.finish!r}"),
-            (self.end is None and not self.finish, "its end is not known: the endpoint gave no finish_reason"),
+            (
+                self.end is None and not self.finish,
+                "its end is not known: the endpoint gave no finish_reason",
+            ),
             (self.others, f"parts that are no text were left out: {_few(self.others)}"),
             (self.tools, f"calls of tools were left out: {_few(self.tools)}"),
         ]
@@ -116,7 +119,9 @@ class Answer:
     def _why_thought_alone(self) -> str:
         counted = "" if self.n_thought_tokens is None else f" after {self.n_thought_tokens} tokens of it"
         if self.end == Finish.LENGTH:
-            return f"max_tokens was reached inside the reasoning{counted}: there is no answer; raise max_tokens"
+            return (
+                f"max_tokens was reached inside the reasoning{counted}: there is no answer; raise max_tokens"
+            )
         return f"all that the model wrote came back as its reasoning{counted}, and nothing as its answer"
 
 
@@ -153,7 +158,9 @@ def read_reply(body: str, *, model: str, seed: int | None, attempt: int, clean: 
     return Answer(
         text=clean(parts.text),
         refusal=clean(string_of(message, "refusal") or parts.refusal),
-        thought=clean(next((t for name in _THOUGHT_FIELDS if (t := _thought(message.get(name)))), parts.thought)),
+        thought=clean(
+            next((t for name in _THOUGHT_FIELDS if (t := _thought(message.get(name)))), parts.thought)
+        ),
         tools=tuple(clean(name) for name in _tools(message)),
         others=tuple(clean(kind) for kind in parts.others),
         finish=clean(finish)[:SHOWN],
@@ -198,7 +205,7 @@ class _Parts:
         elif kind in _THOUGHT_PARTS:
             self.thought += _thought(part)
         else:
-            self.others += (str(kind),)
+            self.others += ("object" if kind is None else str(kind),)
 
 
 def _inner(value: object) -> str:

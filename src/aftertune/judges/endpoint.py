@@ -53,8 +53,8 @@ class Endpoint(Address):
 
         Raises:
             StudyError: there is no key.
-            EngineError: the endpoint failed many times in a row, or refuses every question; the replies before
-                that were yielded.
+            EngineError: the endpoint failed many times in a row, or refuses every question; what it answered
+                before was yielded.
         """
         total = Usage()
         with Client(self, of="judge") as client:

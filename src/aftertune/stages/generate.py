@@ -95,7 +95,8 @@ def _accepted(run: RunDirectory, engine: OpenAIEngine, draws: list[Draw], done: 
     missing = [draw.request for draw in draws if draw.request.key not in done]
     if missing:
         engine.probe(missing, in_key=recorded is not None or not done)
-        run.update_manifest(endpoint_requests={m: found for m, found in engine.accepted.items() if m in served})
+        found = {model: entry for model, entry in engine.accepted.items() if model in served}
+        run.update_manifest(endpoint_requests=found)
     return any(engine.identity_for(model) != engine.identity for model in served)
 
 
