@@ -189,11 +189,12 @@ def _import_record(data: bytes) -> None:
 
 def _reply(data: bytes) -> None:
     """What an endpoint answers with 200: an answer, or a fault that says what it was."""
-    from aftertune.engines.endpoint import Call, Fault
+    from aftertune.engines.faults import Fault
+    from aftertune.engines.replies import read_reply
 
-    body, call = data.decode("utf-8", errors="replace"), Call("m", (("user", "q"),), 8, 0.0, 1)
+    body = data.decode("utf-8", errors="replace")
     try:
-        answer = _client()._read(body, call, None, 1)
+        answer = read_reply(body, model="m", seed=None, attempt=1, clean=_client().clean)
     except Fault as fault:
         assert fault.reason
     else:

@@ -22,7 +22,7 @@ class Answer:
     wait_s: float = 0.0
 
 
-def completion(text: str | None, *, finish: str = "stop", **message: Any) -> Answer:
+def completion(text: Any, *, finish: Any = "stop", **message: Any) -> Answer:
     """A whole chat completion, 100 tokens in and 10 out."""
     content = {
         "id": "c1",
@@ -38,6 +38,18 @@ def completion(text: str | None, *, finish: str = "stop", **message: Any) -> Ans
         "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
     }
     return Answer(json.dumps(content))
+
+
+def refused(message: str, *, param: str | None = None, code: int = 400) -> Answer:
+    """An error as OpenAI writes it."""
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    return Answer(json.dumps({"error": error}), code)
+
+
+def unsupported(name: str, use: str = "") -> Answer:
+    """A parameter is refused by name, as OpenAI's reasoning models do it."""
+    instead = f" Use '{use}' instead." if use else ""
+    return refused(f"Unsupported parameter: '{name}' is not supported with this model.{instead}", param=name)
 
 
 class Server:

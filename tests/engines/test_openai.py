@@ -10,20 +10,18 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from aftertune.engines.base import Completion, Request, make_request
-from aftertune.engines.endpoint import FAULTS_IN_A_ROW, Limits
+from aftertune.engines.base import Completion
+from aftertune.engines.endpoint import FAULTS_IN_A_ROW
 from aftertune.engines.openai import OpenAIEngine
 from aftertune.engines.served import served_checkpoints
 from aftertune.errors import EngineError, StudyError
 from aftertune.records import SERVED_COLUMNS, Finish, ResponseStatus, Served
-from aftertune.store import content_key
-from aftertune.study import Decoding, OpenAISpec, ServedRecipe, Study
-from endpoint_server import Answer, Server, completion
+from aftertune.study import OpenAISpec, ServedRecipe, Study
+from endpoint_engines import QUICK, SAMPLED, engine_at, requests_of
+from endpoint_server import Answer, Server, completion, refused, unsupported
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789"
-QUICK = Limits(timeout_s=0.3, tries=2, first_wait_s=0.01, total_wait_s=0.2)
-SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_tokens=16)
 OK, EMPTY, FAILED = ResponseStatus.OK, ResponseStatus.EMPTY, ResponseStatus.FAILED
 
 
@@ -44,30 +42,6 @@ def serve() -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.close()
-
-
-def engine_at(server: Server, **changes) -> OpenAIEngine:
-    spec = OpenAISpec(endpoint=server.url, api_key_env="MY_KEY", **changes)
-    return OpenAIEngine(spec, limits=QUICK)
-
-
-def requests_of(engine: OpenAIEngine, n: int = 1, *, decoding: Decoding = SAMPLED) -> list[Request]:
-    spec = OpenAISpec(endpoint=engine.at.url)
-    study = Study(
-        name="s", model="base-7b", tasks=("mini-harm",), judges=("refusal-rules",), decodings={"d": decoding}
-    )
-    (base,) = served_checkpoints(study, spec)
-    return [
-        make_request(
-            base,
-            engine.render(f"prompt {i}", decoding.system_prompt),
-            decoding,
-            root_seed=7,
-            stream=(str(base.sha256), "task", f"item {i}", content_key(decoding.content()), 1),
-            engine=engine.identity,
-        )
-        for i in range(n)
-    ]
 
 
 def only(server: Server, **changes) -> Completion:
@@ -120,8 +94,14 @@ def test_a_seed_is_the_requests_own_and_the_same_every_time(serve) -> None:
         (completion(None), EMPTY, Finish.STOP, "", "no text in 10 tokens"),
         (completion(None, refusal="I can't."), OK, Finish.STOP, "I can't.", ""),
         (completion("Su", finish="content_filter"), FAILED, None, "Su", "content filter withheld"),
-        (completion("", finish="tool_calls"), FAILED, None, "", "finish_reason 'tool_calls'"),
-        (changed(completion("x"), choices=[{"message": {"content": "x"}}]), FAILED, None, "x", "reason ''"),
+        (completion("Su", finish="max_tokens"), OK, Finish.LENGTH, "Su", ""),
+        (
+            changed(completion("x"), choices=[{"message": {"content": "x"}}]),
+            OK,
+            None,
+            "x",
+            "no finish_reason",
+        ),
     ],
 )
 def test_how_a_reply_ended(serve, answer: Answer, status, finish, text: str, reason: str) -> None:
@@ -134,7 +114,6 @@ def test_how_a_reply_ended(serve, answer: Answer, status, finish, text: str, rea
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer("too long", 400), r"answered 400: too long (tries: 1)"),
         (Answer("busy", 503), r"answered 503: busy (tries: 2)"),
         (Answer("slow down", 429), r"answered 429: slow down (tries: 2)"),
         (Answer("<html>"), "200 with an HTML page"),
@@ -159,20 +138,39 @@ def test_tokens_that_are_not_counted_are_not_zero(serve) -> None:
     assert (got.n_tokens, got.served.n_prompt_tokens, got.served.n_tokens) == (None, None, None)
 
 
+def test_a_prompt_that_is_refused_fails_alone_once_a_neutral_one_is_answered() -> None:
+    def script(_: int, asked: dict) -> Answer:
+        return refused("too long") if asked["messages"][0]["content"].startswith("prompt") else completion("")
+
+    server = Server(script)
+    try:
+        got = list(engine_at(server).complete(requests_of(engine_at(server), 4)))
+    finally:
+        server.close()
+    assert {(one.status, one.served) for one in got} == {(FAILED, None)}
+    assert "answered 400: too long (tries: 1)" in got[0].reason
+    assert len(server.asked) == 4 + 1  # one neutral question for all of a kind
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer('{"error": {"message": "Unsupported parameter: \'seed\'", "param": "seed"}}', 400),
+        refused("Unsupported parameter: 'seed'", param="seed"),
+        refused("Unrecognized request argument supplied: seed"),
         Answer('{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', 422),
+        Answer('{"object": "error", "message": "`seed` is not supported", "param": null, "code": 400}', 400),
     ],
 )
-def test_an_endpoint_that_refuses_a_seed_is_asked_without(serve, answer: Answer) -> None:
-    server = serve(answer, completion("Sure."))
+def test_an_endpoint_that_refuses_a_seed_is_asked_without(answer: Answer) -> None:
+    server = Server(lambda _, asked: answer if "seed" in asked else completion("Sure."))
     engine = engine_at(server, at_once=1)
-    got = list(engine.complete(requests_of(engine, 3)))
+    try:
+        got = list(engine.complete(requests_of(engine, 3)))
+    finally:
+        server.close()
     assert [one.status for one in got] == [OK] * 3
     assert [one.served.seed for one in got if one.served] == [None] * 3
-    assert ["seed" in asked for asked in server.asked] == [True, False, False, False]
+    assert ["seed" in asked for asked in server.asked] == [True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -338,12 +336,13 @@ def test_whether_a_seed_decides_the_text_is_tried(serve, texts, kept, finding: s
 
 
 def test_a_seed_that_is_refused_or_not_tried_is_said_so(serve) -> None:
-    refused = serve(Answer('{"param": "seed"}', 400), completion("a"))
-    assert engine_at(refused).probe_seed("m") == {
+    picky = Server(lambda _, asked: unsupported("seed") if "seed" in asked else completion("a"))
+    assert engine_at(picky).probe_seed("m") == {
         "sent": False,
         "kept": False,
         "finding": "refused by name: it is asked without one, and a response cannot be drawn again",
     }
+    picky.close()
     found = engine_at(serve(Answer("busy", 500))).probe_seed("m")
     assert (found["kept"], found["finding"][:30]) == (None, "not known: the endpoint answer")
 

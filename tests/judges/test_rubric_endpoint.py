@@ -16,7 +16,7 @@ from aftertune.errors import EngineError, StudyError
 from aftertune.judges.endpoint import Endpoint, Question, Reply, endpoint_of
 from aftertune.records import JudgmentStatus
 from aftertune.study import JudgeSpec
-from endpoint_server import Answer, Server, completion
+from endpoint_server import Answer, Server, completion, refused, unsupported
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789"
@@ -89,19 +89,23 @@ def test_without_a_price_the_cost_is_not_counted_as_zero(serve) -> None:
         (
             Answer("<html><body>Sign in</body></html>", kind="text/html"),
             FAILED,
-            "200 with an HTML page: <html",
+            "200 with an HTML page: Sign in",
         ),
         (Answer(completion("yes").body[:60]), FAILED, "200 with no whole JSON"),
         (Answer(""), FAILED, "200 with no whole JSON"),
         (Answer("[]"), FAILED, "200 with list"),
         (Answer("null"), FAILED, "200 with NoneType"),
-        (Answer('{"error": {"message": "overloaded"}}'), FAILED, "no choices: .*overloaded"),
+        (Answer('{"error": {"message": "overloaded"}}'), FAILED, "200 with an error: overloaded"),
         (Answer('{"choices": []}'), FAILED, "no choices"),
         (Answer('{"choices": [null]}'), FAILED, "no choices"),
         (Answer('{"choices": {"0": 1}}'), FAILED, "no choices"),
         (Answer('{"choices": [{"message": null}]}'), FAILED, "no choices"),
-        (Answer('{"choices": [{"message": {}}]}'), UNPARSED, "reply is empty"),
-        (Answer('{"choices": [{"message": {"content": ["yes"]}}]}'), UNPARSED, "reply is empty"),
+        (Answer('{"choices": [{"message": {}}]}'), UNPARSED, "no text, and its end is not known"),
+        (
+            Answer('{"choices": [{"message": {"content": [1]}}]}'),
+            UNPARSED,
+            "no text, only parts of the kind int",
+        ),
         (Answer("[" * 100_000), FAILED, "200 with no whole JSON"),
         (completion(None), UNPARSED, "reply is empty"),
         (completion(" \n"), UNPARSED, "reply is empty"),
@@ -109,8 +113,6 @@ def test_without_a_price_the_cost_is_not_counted_as_zero(serve) -> None:
         (completion(None, finish="length"), TRUNCATED, "cut at max_tokens"),
         (completion("yes", finish="content_filter"), FAILED, "content filter"),
         (completion(None, refusal="I can't rate this."), FAILED, "refused to judge: I can't rate this"),
-        (Answer("no such key", 401), FAILED, r"answered 401: no such key \(tries: 1\)"),
-        (Answer("", 404), FAILED, r"answered 404: nothing \(tries: 1\)"),
         (Answer("<html>bad gateway</html>", 502), FAILED, r"answered 502: .*\(tries: 3\)"),
         (Answer("busy", 500), FAILED, r"answered 500: busy \(tries: 3\)"),
         (Answer("slow down", 429), FAILED, r"answered 429: slow down \(tries: 3\)"),
@@ -185,11 +187,43 @@ def test_replies_come_in_order_and_a_bad_one_loses_no_other() -> None:
 
 
 def test_an_endpoint_that_is_down_stops_the_run_after_the_replies_before(serve) -> None:
-    server = serve(Answer("gone", 404))
+    server = serve(Answer("gone", 501))
     replies: list[Reply] = []
     with pytest.raises(EngineError, match="failed 32 times in a row"):
         replies.extend(endpoint(server).replies(question(str(i)) for i in range(100)))
-    assert len(server.asked) < 50
+    assert len(server.asked) < 3 * 50
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer("no such key", 401), r"refuses the key in MY_KEY for 'judge-7b': .* 401: no such key"),
+        (Answer("", 404), r"does not serve 'judge-7b': .* 404: nothing"),
+        (
+            refused("temperature 0 is not supported", param="temperature"),
+            r"every request of this judge to 'judge-7b' \(temperature 0, max_tokens 16\): .* is not supported"
+            r"(.|\n)*write a temperature that it takes in the judge",
+        ),
+    ],
+)
+def test_what_no_other_question_would_change_stops_at_once(serve, answer: Answer, message: str) -> None:
+    server = serve(answer)
+    with pytest.raises(EngineError, match=message):
+        list(endpoint(server).replies(question(str(i)) for i in range(9)))
+    assert len(server.asked) <= 9 + 1
+
+
+def test_a_judging_model_without_a_system_message_is_said() -> None:
+    def script(_: int, asked: dict) -> Answer:
+        system = asked["messages"][0]["role"] == "system"
+        return refused("System role not supported") if system else completion("yes")
+
+    server, asked = Server(script), Question((("system", "Judge."), ("user", "Is it?")), 16)
+    try:
+        with pytest.raises(EngineError, match=r"System role not supported(.|\n)*ask another judging model"):
+            list(endpoint(server).replies([asked]))
+    finally:
+        server.close()
 
 
 def test_a_reply_is_asked_for_once(serve, tmp_path) -> None:
@@ -218,42 +252,45 @@ def test_whatever_may_change_a_reply_is_asked_anew(serve, change: dict) -> None:
 
 
 def test_a_model_that_knows_the_limit_by_another_name(serve) -> None:
-    said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    server = serve(Answer(json.dumps({"error": {"message": said}}), 400), completion("yes"))
+    said = unsupported("max_tokens", use="max_completion_tokens")
+    server = Server(lambda _, asked: said if "max_tokens" in asked else completion("yes"))
     assert only(server).text == "yes"
-    assert server.asked[1]["max_completion_tokens"] == 16
-    assert "max_tokens" not in server.asked[1]
-    forever = serve(Answer(json.dumps({"error": {"message": said}}), 400))
-    assert only(forever, model="m2").status is FAILED
-    assert len(forever.asked) == 2
+    server.close()
+    assert server.asked[-1]["max_completion_tokens"] == 16
+    assert "max_tokens" not in server.asked[-1]
+    forever = serve(said)
+    with pytest.raises(EngineError, match="write a max_tokens that it takes in the judge"):
+        only(forever, model="m2")
+    assert len(forever.asked) == 3  # the question, and a neutral one in both forms
 
 
 def test_the_key_is_in_no_output(serve, tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     answers = [
-        Answer(f"wrong key {KEY}", 401),
         Answer(f"<html>{KEY}</html>"),
         Answer(f'{{"error": "{KEY}"}}'),
         completion(f"yes {KEY}"),
         completion(None, refusal=KEY),
         Answer(KEY, 500),
     ]
+    with pytest.raises(EngineError, match=r"wrong key \[key\]"):
+        only(serve(Answer(f"wrong key {KEY}", 401)))
     replies = [reply for answer in answers for reply in endpoint(serve(answer)).replies([question()])]
     kept = [path.read_text() for path in (tmp_path / "cache").rglob("*.json")]
-    assert replies[3].text == "yes [key]"
+    assert replies[2].text == "yes [key]"
     assert len(kept) == 1
     assert KEY not in repr(replies) + "".join(kept) + caplog.text
 
 
 def test_the_totals_are_logged_in_one_line(serve, caplog: pytest.LogCaptureFixture) -> None:
-    server = serve(completion("yes"), Answer("no", 404))
+    server = serve(completion("yes"), Answer("no", 500))
     only(server)
     caplog.set_level(logging.INFO, logger="aftertune")
     asked = endpoint(server, usd_per_million_tokens=(1.0, 10.0))
     list(asked.replies([question(), question("Else?")], judge="mine"))
     (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("aftertune")]
     assert line == (
-        "judge mine (judge-7b at 127.0.0.1): 1 asked in 1 tries (1 failed), "
+        "judge mine (judge-7b at 127.0.0.1): 1 asked in 3 tries (1 failed), "
         "1 from the cache; 100 tokens in, 10 out; $0.0000"
     )
 

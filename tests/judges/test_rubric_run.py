@@ -42,7 +42,7 @@ def test_a_study_with_a_rubric_judge(
         own = tmp_path / "rubric.yaml"
         own.write_text("{construct: refused, prompt: '{prompt} {response}', answers: {a: 0, b: 1}}")
         other = study | {"judges": [{"name": "other", "rubric": str(own), **asked}]}
-        with pytest.raises(EngineError, match="32 times in a row"):
+        with pytest.raises(EngineError, match="does not serve 'm'"):
             run(other, tmp_path / "other", stages=("tune", "generate", "judge"))
     finally:
         server.close()
@@ -56,3 +56,29 @@ def test_a_study_with_a_rubric_judge(
     kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert KEY.encode() not in kept
     assert KEY not in json.dumps(first.to_dicts(), default=str)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_judge_whose_every_judgment_failed_is_no_success(
+    tiny_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, alone: bool
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.setenv("AFTERTUNE_CACHE", str(tmp_path / "cache"))
+    server = Server(lambda *_: Answer("<html>Sign in", kind="text/html"))
+    judge = {"name": "aftertune-rubric-complied", "endpoint": server.url, "model": "m"}
+    greedy = {"greedy": {"temperature": 0, "max_tokens": 4}}
+    tasks = [{"name": "mini-harm", "n": 2}]
+    judges = [judge, *([] if alone else ["refusal-rules"])]
+    study = study_of(tiny_model, judges=judges, tasks=tasks, decodings=greedy, recipes={}, seeds=1)
+    message = (
+        "every judgment of aftertune-rubric-complied failed: the endpoint answered 200 with an HTML page"
+    )
+    try:
+        if alone:
+            with pytest.raises(EngineError, match=message):
+                run(study, tmp_path / "run", stages=STAGES[:3])
+        else:
+            run(study, tmp_path / "run", stages=STAGES[:3])
+            assert message in caplog.text
+    finally:
+        server.close()

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from aftertune.stages.check import check
 from aftertune.stages.check.estimate import TYPICAL_TOKENS
 from aftertune.store import RunDirectory
 from aftertune.study import parse_study
-from endpoint_server import Answer, Server, completion
+from endpoint_server import Answer, Server, completion, refused, unsupported
 from stage_runs import rows, run
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789"
 N_RESPONSES = 3 * 9 * (1 + 2)  # checkpoints × items × (greedy + two repeats)
+N_PROBES = 3 * 2 + 3  # checkpoints × decodings, whether they are taken; three to learn about the seed
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +73,7 @@ def test_from_check_to_report_without_a_model_on_this_machine(
     n_asked = len(server.asked)
     run(study, out, stages=STAGES)
     server.close()
-    assert len(server.asked) == n_asked == N_RESPONSES + 3  # three to learn about the seed
+    assert len(server.asked) == n_asked == N_RESPONSES + N_PROBES
     responses, served = rows(out, "responses"), rows(out, "served")
     assert responses.height == served.height == responses["key"].n_unique() == N_RESPONSES
     assert set(responses["checkpoint"]) == {"base", "chat/1", "chat/2"}
@@ -101,15 +103,15 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None
     with pytest.raises(EngineError, match="32 times in a row"):
         run(study, tmp_path / "run", stages=STAGES)
     kept = rows(tmp_path / "run", "responses").filter(pl.col("status") == "ok")
-    assert kept.height == 40 - 3
+    assert kept.height == 40 - N_PROBES
     assert manifest(tmp_path / "run")["served"]["completion_tokens"] == kept.height * 10
     n_before = len(server.asked)
     server.script = reply
     out = run(study, tmp_path / "run", stages=STAGES)
     whole = run(study, tmp_path / "whole", stages=STAGES)
     server.close()
-    n_again = len(server.asked) - n_before - (N_RESPONSES + 3)
-    assert n_again == N_RESPONSES - kept.height + 3  # what is missing, and the seed once more
+    n_again = len(server.asked) - n_before - (N_RESPONSES + N_PROBES)
+    assert n_again == N_RESPONSES - kept.height  # what is missing: what was probed is recorded
     for table in ("key", "text"):
         ours, undisturbed = (
             RunDirectory(place).read_responses().sort("key")[table].to_list() for place in (out, whole)
@@ -119,7 +121,9 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None
     assert (out / "observations.parquet").read_bytes() == (whole / "observations.parquet").read_bytes()
 
 
-def test_what_was_never_answered_is_asked_again_and_judged_then(tmp_path: Path) -> None:
+def test_what_was_never_answered_is_asked_again_and_judged_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def script(number: int, asked: dict[str, Any]) -> Answer:
         harm = "ft:one" in asked["model"] and asked["temperature"] == 0
         return Answer("broken", 500) if harm else reply(number, asked)
@@ -134,24 +138,147 @@ def test_what_was_never_answered_is_asked_again_and_judged_then(tmp_path: Path) 
     server.script = reply
     n_before = len(server.asked)
     run(study, out, stages=STAGES)
-    assert len(server.asked) - n_before == 9
+    assert len(server.asked) - n_before == 9 + 1  # and once whether the decoding is taken
     run(study, out, stages=STAGES)
     server.close()
-    assert len(server.asked) - n_before == 9
+    assert len(server.asked) - n_before == 9 + 1
+    assert "every response of chat/1 failed" not in caplog.text
     again = pl.read_parquet(out / "observations.parquet")
     assert (again.height, set(again["status"])) == (first.height, {"ok"})
 
 
-def test_a_reply_that_a_filter_withheld_is_missing_and_not_asked_again(tmp_path: Path) -> None:
-    server = Server(lambda *_: completion(None, finish="content_filter"))
-    study = served_study(server.url, decodings={"greedy": {"temperature": 0, "max_tokens": 9}})
+GREEDY = {"greedy": {"temperature": 0, "max_tokens": 9}}
+
+
+def test_a_reply_that_a_filter_withheld_is_missing_and_not_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    withheld = completion(None, finish="content_filter")
+    server = Server(lambda n, asked: withheld if asked["model"] == "ft:one" else reply(n, asked))
+    study = served_study(server.url, decodings=GREEDY)
     out = run(study, tmp_path / "run", stages=STAGES[:4])
     run(study, out, stages=STAGES[:4])
     server.close()
-    assert len(server.asked) == 27
+    assert len(server.asked) == 27 + 3
     observed = pl.read_parquet(out / "observations.parquet")
-    assert observed["value"].null_count() == observed.height == 27
-    assert rows(out, "responses")["reason"].str.contains("content filter").all()
+    assert observed.filter(pl.col("value").is_null())["checkpoint"].unique().to_list() == ["chat/1"]
+    lost = rows(out, "responses").filter(pl.col("status") == "failed")
+    assert lost["reason"].str.contains("content filter").to_list() == [True] * 9
+    assert "every response of chat/1 failed (9): nothing can be said of it; 9: the endpoint's" in caplog.text
+
+
+def test_a_run_whose_every_response_failed_is_no_success(tmp_path: Path) -> None:
+    server = Server(
+        lambda *_: completion(None, finish="tool_calls", tool_calls=[{"function": {"name": "f"}}])
+    )
+    study = served_study(server.url, decodings=GREEDY)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"every one of the 27 responses failed, 9 of .*called tools"):
+            run(study, tmp_path / "run", stages=STAGES)
+        assert len(server.asked) == 27 + 3
+    server.close()
+
+
+def picky(refuse: Callable[[dict[str, Any]], Answer | None]) -> Server:
+    """A server that answers what it does not refuse."""
+
+    def script(number: int, asked: dict[str, Any]) -> Answer:
+        said = f"Sure! {asked['model']} {asked.get('seed')}"
+        return refuse(asked) or completion(said)
+
+    return Server(script)
+
+
+def reasoning_model(asked: dict[str, Any]) -> Answer | None:
+    """As OpenAI's: temperature 1 alone, no top_p, and the limit by its new name."""
+    if "max_tokens" in asked:
+        return unsupported("max_tokens", use="max_completion_tokens")
+    if "top_p" in asked:
+        return unsupported("top_p")
+    if asked.get("temperature", 1) != 1:
+        said = f"'temperature' does not support {asked['temperature']:g} with this model."
+        return refused(f"Unsupported value: {said}", param="temperature")
+    return None
+
+
+def test_a_parameter_that_is_refused_stops_the_run_before_any_response(tmp_path: Path) -> None:
+    server = picky(reasoning_model)
+    study = served_study(server.url)
+    message = (
+        r"refuses every request of this decoding to '[^']+' \(temperature 0, top_p 1, max_tokens 100\): "
+        r".* 400: Unsupported value: 'temperature' does not support 0(.|\n)*write a temperature that it takes"
+    )
+    with pytest.raises(EngineError, match=message):
+        run(study, tmp_path / "run", stages=STAGES)
+    server.close()
+    assert len(server.asked) <= N_PROBES * 3
+    assert not list((tmp_path / "run").rglob("responses/*.parquet"))
+
+
+def test_what_has_an_equivalent_is_asked_so_and_stands_in_manifest_and_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = picky(reasoning_model)
+    study = served_study(server.url, decodings={"sampled": {"temperature": 1, "max_tokens": 9}})
+    out = run(study, tmp_path / "run", stages=STAGES)
+    n_asked = len(server.asked)
+    run(study, out, stages=STAGES)
+    assert len(server.asked) == n_asked
+    (last,) = {tuple(sorted(asked)) for asked in server.asked[-27:]}
+    assert last == ("max_completion_tokens", "messages", "model", "seed", "temperature")
+    settings = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9, "roles": ["user"]}
+    found = {"limit": "max_completion_tokens", "left_out": ["top_p"], "in_key": True, "kinds": [settings]}
+    assert manifest(out)["endpoint_requests"] == dict.fromkeys(("base-7b", "ft:one", "ft:two"), found)
+    assert "does not take the plain request for ft:one" in caplog.text
+    keys = set(rows(out, "responses")["key"])
+    server.script = reply
+    study["engine"]["endpoint"] = server.url
+    plain = run(study, tmp_path / "plain", stages=STAGES)
+    server.close()
+    assert len(keys) == 27
+    assert not keys & set(rows(plain, "responses")["key"])
+
+
+@pytest.mark.parametrize("code", [400, 404, 422])
+def test_a_refused_system_message_stops_the_run(tmp_path: Path, code: int) -> None:
+    server = picky(
+        lambda asked: refused("System role not supported", code=code) if len(asked["messages"]) > 1 else None
+    )
+    study = served_study(server.url, decodings={"kind": GREEDY["greedy"] | {"system_prompt": "Be kind."}})
+    remedy = "a name that it serves" if code == 404 else "leave system_prompt out of the decoding"
+    with pytest.raises(EngineError, match=rf"System role not supported(.|\n)*{remedy}"):
+        run(study, tmp_path / "run", stages=STAGES)
+    server.close()
+
+
+def test_what_is_no_endpoint_stops_the_run_at_its_first_question(tmp_path: Path) -> None:
+    server = Server(lambda *_: Answer("<html><title>Sign in</title></html>", kind="text/html"))
+    with pytest.raises(EngineError, match=r"200 with an HTML page: Sign in(.|\n)*ends in /v1"):
+        run(served_study(server.url), tmp_path / "run", stages=STAGES)
+    server.close()
+    assert len(server.asked) <= 8
+
+
+def test_a_run_of_an_earlier_version_is_continued_and_not_asked_anew(tmp_path: Path) -> None:
+    """It wrote nothing of the form of its requests into its manifest, whatever that was."""
+    server = Server(lambda n, asked: reply(n, asked) if n < 20 else Answer("down", 503))
+    study = served_study(server.url, decodings={"sampled": {"temperature": 1, "max_tokens": 9}})
+    out = run(study, tmp_path / "run", stages=STAGES[:2])
+    kept = rows(out, "responses").filter(pl.col("status") == "ok")
+    content = manifest(out)
+    del content["endpoint_requests"]
+    (out / "manifest.json").write_text(json.dumps(content))
+    server.script = picky(reasoning_model).script
+    n_before = len(server.asked)
+    for _ in range(2):
+        run(study, out, stages=STAGES[:2])
+    server.close()
+    good = rows(out, "responses").filter(pl.col("status") == "ok")
+    assert 0 < kept.height < good.height == good["key"].n_unique() == 27
+    assert set(kept["key"]) < set(good["key"])
+    assert {found["in_key"] for found in manifest(out)["endpoint_requests"].values()} == {False}
+    # Each model: refused twice, then accepted.
+    assert len(server.asked) - n_before == 27 - kept.height + 3 * len(manifest(out)["endpoint_requests"])
 
 
 def test_check_calls_nobody_and_says_what_it_cannot_know() -> None:
@@ -204,6 +331,33 @@ def test_check_wants_the_key_and_an_address(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_cannot_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         parse_study(served_study("http://localhost/v1", **changes), source="s", folder=Path("/"))
+
+
+JUDGE = {"name": "a", "judge": "aftertune-rubric-complied", "endpoint": "http://localhost/v1", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"decodings": GREEDY | {"again": {**GREEDY["greedy"], "repeats": 1}}},
+            r"decodings\.greedy and decodings\.again ask the endpoint the same",
+        ),
+        (
+            {"recipes": {"chat": {"served": ["base-7b", "ft:two"]}}},
+            r"base and chat/1 are one served model, 'base-7b'",
+        ),
+        (
+            {"recipes": {name: {"served": ["ft:one", f"ft:{name}"]} for name in ("a", "b")}},
+            r"a/1 and b/1 are one served model, 'ft:one'",
+        ),
+        ({"judges": [JUDGE, JUDGE | {"name": "b"}]}, "judges 'a' and 'b' ask one model the same"),
+    ],
+)
+def test_a_factor_that_changes_no_request_is_an_error_at_check(changes: dict[str, Any], message: str) -> None:
+    study = parse_study(served_study("http://localhost/v1", **changes), source="s", folder=Path("/"))
+    with pytest.raises(StudyError, match=message):
+        check(study)
 
 
 def test_the_example_in_the_docs_is_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

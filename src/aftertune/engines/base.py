@@ -78,7 +78,10 @@ def make_request(
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came of a request; `finish` is None and `reason` says why where the status is `failed`."""
+    """What came of a request; `finish` is None and `reason` says why where the status is `failed`.
+
+    An endpoint's reply may be `ok` with an end that is not known: `finish` is None, and `reason` says so.
+    """
 
     key: str
     text: str

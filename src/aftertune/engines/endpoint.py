@@ -3,30 +3,29 @@
 Both the engine that draws from an endpoint and the judges that ask one stand on this.
 """
 
-import json
+import logging
 import os
-import re
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
+from aftertune.engines.calls import Call, Form, refusal
+from aftertune.engines.faults import Fault, fault_of
+from aftertune.engines.replies import Answer, read_reply
 from aftertune.errors import EngineError, StudyError
 
+_LOG = logging.getLogger(__name__)
+
 FAULTS_IN_A_ROW = 32  # an endpoint that is down stops the run: what was not asked can be asked later
-SHOWN = 300  # characters of a server's own words in a reason
 _WAITING = 4  # questions in the queue for each that is asked at once, so that a slow reply holds up few
 _OPENAI_KEY = "OPENAI_API_KEY"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _SECRET_LENGTH = 8  # a shorter one, as "none" or "EMPTY" for a server of one's own, is no secret but a word
-_FILTERED = re.compile(r'"(content_filter|content_policy_violation)"')  # an error's code, at Azure and OpenAI
-_NAMES_SEED = re.compile(r"""["'`]seed["'`]""")
+_STOPS = (401, 402, 403, 404)  # no other prompt would be answered: key, credit or model is wrong
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,21 +39,6 @@ class Limits:
     tries: int = 5
     first_wait_s: float = 1.0  # doubled at every try, unless the server names a time
     total_wait_s: float = 120.0  # of all waits between the tries of one question
-
-
-class Fault(Exception):
-    """No reply. `again`: asking again may help; `wait_s`: what the server asked for; `code`: of its answer.
-
-    `code` is None where nobody answered; `attempts` counts the tries, where they are over. `filtered`: the
-    prompt was refused for what it says, by an endpoint that is well.
-    """
-
-    def __init__(
-        self, reason: str, *, again: bool = False, wait_s: float | None = None, code: int | None = None
-    ):
-        super().__init__(reason)
-        self.reason, self.again, self.wait_s, self.code = reason, again, wait_s, code
-        self.attempts, self.filtered = 0, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,44 +114,30 @@ def _no_address(url: str, whose: str) -> StudyError:
     return StudyError(f"{whose}: the endpoint is no address, got {url!r}", "write https://…/v1")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What is asked; `top_p` is sent where it is given, `seed` as long as the endpoint takes one."""
-
-    model: str
-    messages: tuple[tuple[str, str], ...]  # role, text
-    max_tokens: int
-    temperature: float
-    seed: int
-    top_p: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an endpoint said; the key is out of every text. Tokens are None where it does not count them."""
-
-    text: str
-    refusal: str
-    finish: str
-    served_by: str  # the model that the endpoint says it used; the one that was asked for if it says nothing
-    fingerprint: str
-    n_prompt_tokens: int | None
-    n_tokens: int | None
-    seed: int | None  # as it was sent
-    attempts: int = 1
-
-
 class Client:
     """One run over an endpoint: its connections, its key, and how it has been doing."""
 
-    def __init__(self, at: Address):
+    def __init__(self, at: Address, *, of: str = "decoding", forms: Mapping[str, Form] | None = None):
+        """To make one calls nobody.
+
+        Args:
+            at: the endpoint.
+            of: what the parameters stand in, for errors: decoding, or judge.
+            forms: by model, the form of request that it was found to take.
+
+        Raises:
+            StudyError: there is no key.
+        """
         self.at = at
-        self.sends_seed = True
+        self.forms = dict(forms or {})
+        self._of = of
         self._key = at.key()
         self._stopped = threading.Event()
         self._faults = 0
         self._last_reason = ""
-        self._limit_name = "max_tokens"
+        self._accepted: set[Call] = set()
+        self._refused: dict[Call, EngineError] = {}
+        self._settling: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._client: Any = None
 
     def __enter__(self) -> Self:
@@ -206,7 +176,7 @@ class Client:
 
         Raises:
             Fault: there was none; the reason says how often it was tried.
-            EngineError: the endpoint failed many times in a row.
+            EngineError: the endpoint failed many times in a row, or answers no request of this kind.
         """
         if self._faults >= FAULTS_IN_A_ROW:
             often = f"failed {FAULTS_IN_A_ROW} times in a row"
@@ -215,19 +185,92 @@ class Client:
                 "what it answered before is kept; mend it, and run the same command again",
             )
         try:
-            answer = self._tried(call)
+            answer = self._asked(call)
         except Fault as fault:
             self._faults = 0 if fault.filtered else self._faults + 1
             self._last_reason = fault.reason
             raise
         self._faults = 0
+        self._accepted.add(call.kind)
         return answer
+
+    def form(self, model: str) -> Form:
+        """How requests to a model are written."""
+        return self.forms.get(model, Form())
+
+    def accept(self, call: Call) -> None:
+        """Take it as known that requests of this kind are answered."""
+        self._accepted.add(call.kind)
+
+    def settle(self, call: Call) -> None:
+        """See with a neutral question that requests of this kind are answered, in whatever form.
+
+        A kind that was asked before is not asked again.
+
+        Raises:
+            EngineError: every request of this kind is refused, and no other form says the same.
+            Fault: it is not known, for another reason.
+        """
+        kind = call.kind
+        with self._settling[call.model]:
+            if kind in self._refused:
+                raise self._refused[kind]
+            while kind not in self._accepted:
+                try:
+                    answer = self._tried(kind)
+                except Fault as fault:
+                    self._learn(kind, fault)
+                else:
+                    self._accepted.add(kind)
+                    self._warn_of_limit(kind, answer)
+
+    def _learn(self, kind: Call, fault: Fault) -> None:
+        """Turn to a form that the model may take."""
+        if not fault.refused:
+            raise fault
+        form = None if fault.code in _STOPS else self.form(kind.model).after(fault, kind)
+        if form is None:
+            self._refused[kind] = self.refusal(fault, kind)
+            raise self._refused[kind]
+        self.forms[kind.model] = form
+        _LOG.warning(
+            "%s does not take the plain request for %s (%s): it is asked with %s%s",
+            *(self.at.host, kind.model, fault.reason, form.limit),
+            f" and without {', '.join(form.left_out)}" if form.left_out else "",
+        )
+
+    def _warn_of_limit(self, kind: Call, answer: Answer) -> None:
+        if answer.n_tokens is not None and answer.n_tokens > kind.max_tokens + 1:  # some count the end token
+            _LOG.warning(
+                "%s does not keep to %s %d for %s: it counted %d tokens of an answer",
+                *(self.at.host, self.form(kind.model).limit, kind.max_tokens, kind.model, answer.n_tokens),
+            )
+
+    def refusal(self, fault: Fault, call: Call) -> EngineError:
+        """What stops the work, with what to do."""
+        env, has_key = self.at.api_key_env, bool(self._key)
+        return refusal(fault, call, host=self.at.host, key_env=env, has_key=has_key, of=self._of)
 
     def clean(self, text: str) -> str:
         """The text without the key (a server may repeat it), as something that can be stored."""
         if len(self._key) >= _SECRET_LENGTH:
             text = text.replace(self._key, "[key]")
         return text.encode("utf-8", errors="replace").decode("utf-8")
+
+    def _asked(self, call: Call) -> Answer:
+        """An answer; where the request is refused, it is found out whether its kind is or its prompt."""
+        form = self.form(call.model)
+        try:
+            return self._tried(call)
+        except Fault as fault:
+            if fault.code in _STOPS and not fault.filtered:
+                raise self.refusal(fault, call) from None
+            if not fault.refused:
+                raise
+            self.settle(call)
+            if self.form(call.model) == form:
+                raise  # others of its kind are answered
+        return self._tried(call)
 
     def _tried(self, call: Call) -> Answer:
         limits = self.at.limits
@@ -247,19 +290,15 @@ class Client:
         raise AssertionError("tries is at least 1")
 
     def _once(self, call: Call, attempt: int) -> Answer:
-        """One request, its body read by `_read`; every fault of the outside is a `Fault`."""
+        """One request; every fault of the outside is a `Fault`."""
         import openai
 
-        limit_name, sends_seed = self._limit_name, self.sends_seed
-        named = {limit_name: call.max_tokens}
-        named |= {"seed": call.seed} if sends_seed else {}
+        sent = self.form(call.model).parameters(call)
         try:
             answer = self._client.chat.completions.with_raw_response.create(
                 model=call.model,
                 messages=[{"role": role, "content": text} for role, text in call.messages],
-                temperature=call.temperature,
-                **({} if call.top_p is None else {"top_p": call.top_p}),
-                **named,
+                **sent,
             )
             body: str = answer.text
         except openai.APITimeoutError as error:
@@ -267,83 +306,8 @@ class Client:
         except openai.APIConnectionError as error:
             raise Fault(f"no connection to the endpoint: {error.__cause__ or error}", again=True) from error
         except openai.APIStatusError as error:
-            fault = _status_fault(error.status_code, error.response.headers, error.response.text)
-            if error.status_code == 400 and "max_completion_tokens" in error.response.text:
-                # OpenAI's newer models know the same limit by another name, and say so.
-                fault.again, fault.wait_s = limit_name == "max_tokens", 0.0
-                self._limit_name = "max_completion_tokens"
-            elif error.status_code in (400, 422) and sends_seed and _NAMES_SEED.search(error.response.text):
-                fault.again, fault.wait_s = True, 0.0
-                self.sends_seed = False
-            fault.filtered = error.status_code == 400 and bool(_FILTERED.search(error.response.text))
-            raise fault from error
+            response = error.response
+            raise fault_of(response.text, code=error.status_code, headers=response.headers) from error
         except (openai.OpenAIError, ValueError, UnicodeError) as error:
             raise Fault(f"the endpoint cannot be asked: {type(error).__name__}: {error}") from error
-        return self._read(body, call, call.seed if sends_seed else None, attempt)
-
-    def _read(self, body: str, call: Call, seed: int | None, attempt: int) -> Answer:
-        """The answer in the body of a 200."""
-        content = _object(body)
-        choices = content.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(message, dict):
-            raise Fault(f"the endpoint's reply has no choices: {body[:SHOWN]}", code=200)
-        counted = content.get("usage")
-        return Answer(
-            text=self._text(message, "content"),
-            refusal=self._text(message, "refusal"),
-            finish=self._text(choice, "finish_reason"),
-            served_by=self._text(content, "model") or call.model,
-            fingerprint=self._text(content, "system_fingerprint"),
-            n_prompt_tokens=_count(counted, "prompt_tokens"),
-            n_tokens=_count(counted, "completion_tokens"),
-            seed=seed,
-            attempts=attempt,
-        )
-
-    def _text(self, found: dict[str, Any], name: str) -> str:
-        value = found.get(name)
-        return self.clean(value) if isinstance(value, str) else ""
-
-
-def _count(counted: object, name: str) -> int | None:
-    value = counted.get(name) if isinstance(counted, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _object(body: str) -> dict[str, Any]:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        kind = "an HTML page" if body.lstrip()[:1] == "<" else "no whole JSON"
-        raise Fault(f"the endpoint answered 200 with {kind}: {body[:SHOWN]}", code=200) from None
-    if not isinstance(content, dict):
-        said = f"{type(content).__name__}: {body[:SHOWN]}"
-        raise Fault(f"the endpoint answered 200 with {said}", code=200)
-    return content
-
-
-def _status_fault(code: int, headers: Any, text: str) -> Fault:
-    again = code in (408, 409, 429) or code >= 500
-    said = " ".join(text.split())[:SHOWN]
-    return Fault(
-        f"the endpoint answered {code}: {said or 'nothing'}",
-        again=again,
-        wait_s=_retry_after(headers.get("retry-after")) if again else None,
-        code=code,
-    )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds that a server asks to wait, from a number or a date; None where it says nothing readable."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.fromtimestamp(time.time(), UTC)).total_seconds())
+        return read_reply(body, model=call.model, seed=sent.get("seed"), attempt=attempt, clean=self.clean)

@@ -13,7 +13,10 @@ from typing import Any
 import polars as pl
 
 from aftertune.engines.base import Completion, Prompt, Request
-from aftertune.engines.endpoint import Address, Answer, Call, Client, Fault, Limits, address
+from aftertune.engines.calls import NEUTRAL, Call, Form
+from aftertune.engines.endpoint import Address, Client, Limits, address
+from aftertune.engines.faults import Fault
+from aftertune.engines.replies import Answer
 from aftertune.engines.usage import Usage
 from aftertune.errors import EngineError
 from aftertune.records import Finish, ResponseStatus, Served
@@ -24,8 +27,7 @@ from aftertune.study import OpenAISpec
 log = logging.getLogger(__name__)
 
 UNVERIFIED = "unverified: the endpoint's word for it; the weights were not seen"
-_FINISHES = {"stop": Finish.STOP, "length": Finish.LENGTH}
-_PROBE = (("user", "Write one sentence about anything you like."),)
+_PROBE = (("user", NEUTRAL),)
 _PROBE_TOKENS = 16
 _SEED_BITS = 31  # the most that every known server takes for a seed
 
@@ -46,10 +48,20 @@ def address_of(spec: OpenAISpec, limits: Limits | None = None) -> Address:
 
 
 class OpenAIEngine:
-    """Draws from an endpoint; to make one calls nobody."""
+    """Generates from an endpoint; to make one calls nobody.
+
+    `accepted` is what was found of the requests that each served model takes, as the manifest keeps it.
+    """
 
     def __init__(self, spec: OpenAISpec, *, limits: Limits | None = None):
         self.at = address_of(spec, limits)
+        self.accepted: dict[str, dict[str, Any]] = {}
+
+    def identity_for(self, model: str) -> dict[str, Any]:
+        """The identity, and the form of the requests that this model takes where it is not the plain one."""
+        found = self.accepted.get(model)
+        form = _form(found).in_key() if found and found["in_key"] else {}
+        return self.identity | ({"request": form} if form else {})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,7 +90,7 @@ class OpenAIEngine:
         """
         unanswered: list[Completion] = []
         down = False
-        with Client(self.at) as client:
+        with Client(self.at, forms=self._forms()) as client:
             for completion, nobody in client.each(lambda request: _drawn(client, request), requests):
                 down = nobody
                 if completion.served is None:
@@ -95,23 +107,60 @@ class OpenAIEngine:
             )
         yield from unanswered
 
+    def probe(self, requests: Iterable[Request], *, in_key: bool) -> None:
+        """See that each served model takes each kind of request, by one neutral question; writes `accepted`.
+
+        What is recorded there is not asked again. Where the endpoint is busy or fails, it is not known, and
+        the work itself will tell.
+
+        Args:
+            requests: of all kinds.
+            in_key: whether a form other than the plain one belongs to the keys of the responses; it does not
+                where some were drawn before forms were recorded.
+
+        Raises:
+            StudyError: there is no key.
+            EngineError: nobody answers, or a kind of request is refused, so that no response could be drawn.
+        """
+        calls = dict.fromkeys(_call(request).kind for request in requests)
+        new = [call for call in calls if call.settings() not in self._kinds(call.model)]
+        if not new:
+            return  # a finished run needs no key
+        with Client(self.at, forms=self._forms()) as client:
+            for call, fault in client.each(lambda call: (call, _settled(client, call)), new):
+                if fault is not None:
+                    log.warning(
+                        "it is not known whether %s takes the requests for %s: %s",
+                        *(self.at.host, call.model, fault.reason),
+                    )
+                    continue
+                form, before = client.form(call.model), self.accepted.get(call.model, {"in_key": in_key})
+                self.accepted[call.model] = {
+                    **{"limit": form.limit, "left_out": list(form.left_out)},
+                    **{"in_key": before["in_key"], "kinds": [*self._kinds(call.model), call.settings()]},
+                }
+
+    def _kinds(self, model: str) -> list[dict[str, Any]]:
+        return self.accepted.get(model, {"kinds": []})["kinds"]
+
+    def _forms(self) -> dict[str, Form]:
+        return {model: _form(found) for model, found in self.accepted.items()}
+
     def probe_seed(self, model: str) -> dict[str, Any]:
         """Whether a seed decides the text at temperature 1: asked twice with one seed, then with another.
 
         The three questions are asked one at a time: a server may keep to a seed then and not in a crowd.
         """
-        with Client(self.at) as client:
+        with Client(self.at, forms=self._forms()) as client:
             try:
-                texts = [
-                    client.ask(Call(model, _PROBE, _PROBE_TOKENS, 1.0, seed=seed, top_p=1.0)).text
-                    for seed in (1, 1, 2)
-                ]
+                answers = [client.ask(Call(model, _PROBE, _PROBE_TOKENS, 1.0, seed)) for seed in (1, 1, 2)]
             except Fault as fault:
-                return {"sent": client.sends_seed, "kept": None, "finding": f"not known: {fault.reason}"}
-            kept, finding = _seed_finding(texts, sent=client.sends_seed)
+                return {"sent": None, "kept": None, "finding": f"not known: {fault.reason}"}
+            sent = all(answer.seed is not None for answer in answers)
+            kept, finding = _seed_finding([answer.response for answer in answers], sent=sent)
             if not kept:
                 log.warning("the endpoint at %s and the seed: %s", self.at.host, finding)
-            return {"sent": client.sends_seed, "kept": kept, "finding": finding}
+            return {"sent": sent, "kept": kept, "finding": finding}
 
     def summary(self, served: pl.DataFrame) -> dict[str, Any]:
         """For the manifest, what an endpoint said of the responses that it gave (rows of `Served`).
@@ -187,24 +236,43 @@ def _seed_finding(texts: list[str], *, sent: bool) -> tuple[bool | None, str]:
     return True, "kept to: one seed gave one text, another seed another"
 
 
-def _drawn(client: Client, request: Request) -> tuple[Completion, bool]:
-    """What came of a request, and whether nobody answered at all."""
+def _call(request: Request) -> Call:
     name = request.checkpoint.served
     assert name is not None  # the checkpoints of a study with this engine are served
-    decoding = request.decoding
-    call = Call(
+    return Call(
         name,
         tuple((message["role"], message["content"]) for message in json.loads(request.prompt.text)),
-        decoding.max_tokens,
-        decoding.temperature,
+        request.decoding.max_tokens,
+        request.decoding.temperature,
         seed=derive(request.root_seed, *request.stream) >> (63 - _SEED_BITS),
-        top_p=decoding.top_p,
+        top_p=request.decoding.top_p,
     )
+
+
+def _form(found: dict[str, Any]) -> Form:
+    return Form(found["limit"], tuple(found["left_out"]))
+
+
+def _settled(client: Client, call: Call) -> Fault | None:
+    """Why it is not known whether a kind of request is answered; EngineError where it is known not to be."""
     try:
-        return _completion(request.key, name, client.ask(call)), False
+        client.settle(call)
     except Fault as fault:
-        if fault.code in (401, 403, 404):
-            raise _refused(client.at, name, fault) from None
+        if fault.code is None or fault.code == 200:  # nobody is there, or what answers is no such endpoint
+            raise EngineError(
+                f"{client.at.host} does not answer a first question to {call.model!r}: {fault.reason}",
+                "see that it runs and that the address is its own (it often ends in /v1), and run again",
+            ) from None
+        return fault
+    return None
+
+
+def _drawn(client: Client, request: Request) -> tuple[Completion, bool]:
+    """What came of a request, and whether nobody answered at all."""
+    call = _call(request)
+    try:
+        return _completion(request.key, call.model, client.ask(call)), False
+    except Fault as fault:
         failed = Completion(request.key, "", None, None, ResponseStatus.FAILED, fault.reason)
         return failed, fault.code is None
 
@@ -220,37 +288,14 @@ def _completion(key: str, model: str, answer: Answer) -> Completion:
         n_tokens=answer.n_tokens,
         attempts=answer.attempts,
     )
-    text = answer.text or answer.refusal  # a refusal in a field of its own is the response all the same
-    finish = _FINISHES.get(answer.finish)
-    status, reason = ResponseStatus.OK, ""
-    if finish is None:
-        status, reason = ResponseStatus.FAILED, _unfinished(answer.finish)
-    elif not text.strip():
-        counted = "an unknown number of" if answer.n_tokens is None else answer.n_tokens
-        status, reason = ResponseStatus.EMPTY, f"no text in {counted} tokens"
-    return Completion(key, text, answer.n_tokens, finish, status, reason, served)
-
-
-def _unfinished(finish: str) -> str:
-    if finish == "content_filter":
-        return "the endpoint's content filter withheld the response"
-    return f"the endpoint names no end that is known, got finish_reason {finish!r}"
-
-
-def _refused(at: Address, model: str, fault: Fault) -> EngineError:
-    """What no further request would change."""
-    kept = "what it answered before is kept"
-    if fault.code == 404:
-        return EngineError(
-            f"{at.host} does not serve {model!r}: {fault.reason}",
-            f"write a name that it serves, and run again; {kept}",
-        )
-    if not at.key():
-        return EngineError(
-            f"{at.host} asks for a key, and none was sent: {fault.reason}",
-            f"write api_key_env: the name of the environment variable that holds it; {kept}",
-        )
-    return EngineError(
-        f"{at.host} refuses the key in {at.api_key_env} for {model!r}: {fault.reason}",
-        f"export {at.api_key_env}=… with one that may use the model, and run again; {kept}",
+    text, n_tokens = answer.response, answer.n_tokens
+    if answer.why_none:
+        return Completion(key, text, n_tokens, None, ResponseStatus.FAILED, answer.why_none, served)
+    finish = Finish.LENGTH if answer.end == Finish.LENGTH else None if answer.end is None else Finish.STOP
+    if text.strip():
+        return Completion(key, text, n_tokens, finish, ResponseStatus.OK, answer.note, served)
+    counted = "an unknown number of" if n_tokens is None else n_tokens
+    hint = "; max_tokens was reached" if finish is Finish.LENGTH else ""
+    return Completion(
+        key, text, n_tokens, finish, ResponseStatus.EMPTY, f"no text in {counted} tokens{hint}", served
     )

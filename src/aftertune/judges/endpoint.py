@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftertune.engines.endpoint import SHOWN, Address, Answer, Call, Client, Fault, Limits, address
+from aftertune.engines.calls import Call
+from aftertune.engines.endpoint import Address, Client, Limits, address
+from aftertune.engines.faults import SHOWN, Fault
+from aftertune.engines.replies import FILTERED, Answer
 from aftertune.engines.usage import Usage
 from aftertune.errors import StudyError
-from aftertune.records import JudgmentStatus
+from aftertune.records import Finish, JudgmentStatus
 from aftertune.sources import cache_directory
 from aftertune.store import canonical_json, content_key, put_if_absent
 from aftertune.study import JudgeSpec
@@ -50,10 +53,11 @@ class Endpoint(Address):
 
         Raises:
             StudyError: there is no key.
-            EngineError: the endpoint failed many times in a row; the replies before that were yielded.
+            EngineError: the endpoint failed many times in a row, or refuses every question; what it answered
+                before was yielded.
         """
         total = Usage()
-        with Client(self) as client:
+        with Client(self, of="judge") as client:
             try:
                 for reply in client.each(lambda question: self._reply(client, question), questions):
                     total += reply.usage
@@ -106,14 +110,14 @@ def endpoint_of(spec: JudgeSpec, limits: Limits | None = None) -> Endpoint:
 
 
 def _verdict_on(answer: Answer) -> tuple[JudgmentStatus, str]:
-    if answer.finish == "length":
+    if answer.end == Finish.LENGTH:
         return JudgmentStatus.TRUNCATED, "the judging model was cut at max_tokens; raise it"
-    if answer.finish == "content_filter":
+    if answer.end == FILTERED:
         return JudgmentStatus.FAILED, "the endpoint's content filter withheld the reply"
     if answer.refusal:
         return JudgmentStatus.FAILED, f"the judging model refused to judge: {answer.refusal[:SHOWN]}"
     if not answer.text.strip():
-        return JudgmentStatus.UNPARSED, "the judging model's reply is empty"
+        return JudgmentStatus.UNPARSED, answer.why_none or "the judging model's reply is empty"
     return JudgmentStatus.OK, ""
 
 

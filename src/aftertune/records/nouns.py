@@ -127,8 +127,9 @@ class Checkpoint:
 class Response:
     """One independent draw for a checkpoint, item and decoding; `key` names all that decides its bytes.
 
-    `finish` is None where the status is `failed`; `reason` is empty where the status is `ok`. Counts of
-    tokens are None where an endpoint does not tell them.
+    `finish` is None where the status is `failed`, and where an endpoint does not say it in a known word.
+    `reason` says why where the status is not `ok`; of an `ok` one it says what an endpoint left open, and is
+    empty otherwise. Counts of tokens are None where an endpoint does not tell them.
     """
 
     key: str
@@ -250,7 +251,7 @@ LABEL_COLUMNS: dict[str, type] = {
 }
 
 # One row of the observations table: name -> type. `seed` is null for the base; `value` is null unless
-# `status` is ok; `finish` is null for a failed response.
+# `status` is ok; `finish` is null for a failed response and where its end is not known.
 OBSERVATION_COLUMNS: dict[str, type] = {
     "study": str,
     "model": str,

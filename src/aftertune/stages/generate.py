@@ -1,5 +1,6 @@
 """Generate: every response that the study asks for and the run directory does not have."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -13,7 +14,7 @@ import polars as pl
 from aftertune.engines.base import Engine, Prompt, make_request
 from aftertune.engines.draw import Draw, draw_into
 from aftertune.engines.openai import OpenAIEngine
-from aftertune.errors import StoreError
+from aftertune.errors import EngineError, StoreError
 from aftertune.records import (
     REQUEST_COLUMNS,
     RESPONSE_COLUMNS,
@@ -26,6 +27,8 @@ from aftertune.records import (
 from aftertune.store import RunDirectory, content_key, read_shards, replace, shard_told, write_shard
 from aftertune.store.shards import parquet_bytes
 from aftertune.study import Study
+
+log = logging.getLogger(__name__)
 
 _PROMPT_COLUMNS = {"prompt_sha256": str, "text": str}
 
@@ -40,16 +43,19 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
 
     Raises:
         StoreError: the disk is full, or a checkpoint that is needed again was dropped.
-        EngineError: an endpoint is down; what it answered before is kept.
+        EngineError: an endpoint is down or refuses every request of a kind, or every response failed; what
+            was answered before is kept.
     """
     study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
     checkpoints = [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]
     engine = open_engine()
     run.update_manifest(engine=engine.identity)
     draws = list(_draws(study, checkpoints, run.read_table(run.items), engine))
+    done = _done(run, engine)
+    if isinstance(engine, OpenAIEngine) and _accepted(run, engine, draws, done):
+        draws = list(_draws(study, checkpoints, run.read_table(run.items), engine))
     replace(run.requests, parquet_bytes([_row(draw) for draw in draws], REQUEST_COLUMNS))
     _keep_prompts(run, {draw.request.prompt for draw in draws})
-    done = _done(run, engine)
     keys = {draw.request.key for draw in draws}  # two decodings of one content share their responses
     n_done = len(keys & done)
     progress("generate", n_done, len(keys))
@@ -57,6 +63,7 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
     _refuse_dropped(missing.values())
     _draw(run, engine, missing, lambda n_drawn: progress("generate", n_done + n_drawn, len(keys)))
     run.update_manifest(reproducibility=engine.reproducibility)
+    _refuse_all_failed(run, keys)
 
 
 def drop_checkpoints(run: RunDirectory) -> None:
@@ -80,12 +87,45 @@ def _done(run: RunDirectory, engine: Engine) -> set[str]:
     return set(responses["key"])
 
 
+def _accepted(run: RunDirectory, engine: OpenAIEngine, draws: list[Draw], done: set[str]) -> bool:
+    """See that the endpoint takes what is missing; whether that changes the keys of the responses."""
+    recorded = run.read_manifest().get("endpoint_requests")
+    engine.accepted |= recorded or {}
+    served = {str(draw.request.checkpoint.served) for draw in draws}
+    missing = [draw.request for draw in draws if draw.request.key not in done]
+    if missing:
+        engine.probe(missing, in_key=recorded is not None or not done)
+        found = {model: entry for model, entry in engine.accepted.items() if model in served}
+        run.update_manifest(endpoint_requests=found)
+    return any(engine.identity_for(model) != engine.identity for model in served)
+
+
+def _refuse_all_failed(run: RunDirectory, keys: set[str]) -> None:
+    """Stop where there is no response to judge; warn of a model without one."""
+    found = read_shards(run.responses, RESPONSE_COLUMNS, aside=run.aside).filter(pl.col("key").is_in(keys))
+    good = set(found.filter(pl.col("status") != ResponseStatus.FAILED)["key"])
+    failed = found.filter(~pl.col("key").is_in(good)).unique("key")
+    answered = set(found.filter(pl.col("key").is_in(good))["checkpoint"])
+    for (checkpoint,), lost in failed.group_by("checkpoint", maintain_order=True):
+        reason, n = Counter(lost["reason"]).most_common(1)[0]
+        if not answered:
+            raise EngineError(
+                f"every one of the {failed.height} responses failed, {n} of {checkpoint}: {reason}",
+                "there is nothing to judge: remove the cause, and run the same command again",
+            )
+        if checkpoint not in answered:
+            log.warning(
+                "every response of %s failed (%d): nothing can be said of it; %d: %s",
+                *(checkpoint, lost.height, n, reason),
+            )
+
+
 def _draw(
     run: RunDirectory, engine: Engine, missing: dict[str, Draw], on_drawn: Callable[[int], None]
 ) -> None:
     served = isinstance(engine, OpenAIEngine)
     sampled = next((draw for draw in missing.values() if draw.request.decoding.temperature > 0), None)
-    if served and sampled is not None:
+    if served and sampled is not None and not _seed_known(run):
         run.update_manifest(endpoint_seed=engine.probe_seed(str(sampled.request.checkpoint.served)))
     try:
         for n_drawn in draw_into(
@@ -98,11 +138,15 @@ def _draw(
             run.update_manifest(served=engine.summary(said))
 
 
+def _seed_known(run: RunDirectory) -> bool:
+    found = run.read_manifest().get("endpoint_seed")
+    return found is not None and not found["finding"].startswith("not known")
+
+
 def _draws(
     study: Study, checkpoints: list[Checkpoint], items: pl.DataFrame, engine: Engine
 ) -> Iterator[Draw]:
     """The study's responses: one prompt's requests stand together, so that they share its prefill."""
-    identity = engine.identity
     prompts: dict[tuple[str, str | None], Prompt] = {}
     contents = {
         name: (decoding, content_key(decoding.content())) for name, decoding in study.decodings.items()
@@ -110,6 +154,8 @@ def _draws(
     for checkpoint in checkpoints:
         if checkpoint.status is not CheckpointStatus.OK:
             continue
+        served = isinstance(engine, OpenAIEngine)
+        identity = engine.identity_for(str(checkpoint.served)) if served else engine.identity
         for item in items.iter_rows(named=True):
             for name, (decoding, content) in contents.items():
                 asked = (item["prompt"], decoding.system_prompt)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,11 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
             if work.spec.endpoint is None:
                 raise
             down[work.spec.name] = error
+        else:
+            if work.spec.endpoint is not None and (reason := work.all_failed()):
+                remedy = "remove the cause, and run the same command again"
+                what = f"every judgment of {work.spec.name} failed: {reason}"
+                down[work.spec.name] = EngineError(what, remedy)
     for work in works:
         if work.spec.name in down and len(down) == len(works):
             raise down[work.spec.name]
@@ -120,6 +126,16 @@ class _Work:
                 for _ in self._kept_as_they_come(failed):
                     pass
         return n_failed
+
+    def all_failed(self) -> str:
+        """The most frequent reason, where the judgment of every response with a text failed; "" elsewhere."""
+        texts = self.concerned.filter(pl.col("status") == ResponseStatus.OK)["key"]
+        said = self._judged().filter(pl.col("response_key").is_in(texts.implode()))
+        failed = said.filter(pl.col("status") == JudgmentStatus.FAILED)
+        if failed.is_empty() or failed["response_key"].n_unique() < texts.n_unique():
+            return ""
+        good = said.filter(pl.col("status") != JudgmentStatus.FAILED)
+        return "" if good.height else str(Counter(failed["reason"]).most_common(1)[0][0])
 
     def _judged(self) -> pl.DataFrame:
         return read_shards(self.folder, JUDGMENT_COLUMNS, aside=self.run.aside)

@@ -18,8 +18,9 @@ from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
-from aftertune.records import BASELINE, Task, metrics_of
+from aftertune.records import BASELINE, Checkpoint, Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
+from aftertune.store import content_key
 from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, variants_of
 from aftertune.tasks import load_task
 from aftertune.tuning.checkpoints import linear_shapes
@@ -131,8 +132,10 @@ def _served(
     """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
+        _refuse_same_requests(study)
     else:
         ReplayEngine(study, spec).check(str(c.served) for c in served_checkpoints(study, spec))
+    _refuse_same_models(served_checkpoints(study, spec))
     return Resolved(
         study=study,
         model=served_model(study, spec),
@@ -149,6 +152,29 @@ def _served(
         finished={},
         attention_bytes=0,
     )
+
+
+def _refuse_same_requests(study: Study) -> None:
+    """Two decodings that ask an endpoint the same are one, and their difference would be none."""
+    seen: dict[str, str] = {}
+    for name, decoding in study.decodings.items():
+        first = seen.setdefault(content_key(decoding.content()), name)
+        if first != name:
+            raise StudyError(
+                f"decodings.{first} and decodings.{name} ask the endpoint the same, to the byte",
+                "change one of them, or leave it out; `repeats` gives further responses of one decoding",
+            )
+
+
+def _refuse_same_models(checkpoints: list[Checkpoint]) -> None:
+    seen: dict[str | None, str] = {}
+    for checkpoint in checkpoints:
+        first = seen.setdefault(checkpoint.served, checkpoint.label)
+        if first != checkpoint.label:
+            raise StudyError(
+                f"{first} and {checkpoint.label} are one served model, {checkpoint.served!r}",
+                "write the name of another, or leave one out: a copy is no second training",
+            )
 
 
 def _data(study: Study) -> tuple[dict[str, TuningData], dict[str, TuningData]]:
@@ -197,10 +223,16 @@ def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -
 
 def _check_judges(judges: tuple[Judge, ...]) -> None:
     """Find out now what a judge lacks: weights, a template, an endpoint's key, a rubric's wording."""
+    asked: dict[str, str] = {}
     for judge in judges:
-        _ = judge.sha256  # raises where a file that decides its judgments is missing
+        sha256 = judge.sha256  # raises where a file that decides its judgments is missing
         if isinstance(judge, RubricJudge):
             judge.ready()
+            if (first := asked.setdefault(sha256, judge.name)) != judge.name:
+                raise StudyError(
+                    f"judges {first!r} and {judge.name!r} ask one model the same: they agree by construction",
+                    "leave one out; `repeats` on a judge asks it again",
+                )
 
 
 def _check_references(tasks: tuple[Task, ...], judges: tuple[Judge, ...]) -> None:
