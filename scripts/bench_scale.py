@@ -151,7 +151,7 @@ def _responses(place: int, name: str, items: pl.Series) -> pl.DataFrame:
 
 
 def _processor() -> str:
-    from aftertune.engines.loading import processor
+    from aftertune.processor import processor
 
     return processor("cpu")
 

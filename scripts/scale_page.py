@@ -28,7 +28,7 @@ USD_PER_GPU_HOUR = 2.5
 
 def machine() -> dict[str, object]:
     """What it was measured on."""
-    from aftertune.engines.loading import processor
+    from aftertune.processor import processor
 
     return {"cores": os.cpu_count(), "processor": processor("cpu")}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SRC = Path(__file__).parents[1] / "src" / "aftertune"
 FLOORS = (
-    ("errors", "foreign_text"),
+    ("errors", "foreign_text", "processor"),
     ("records", "seeds"),
     ("stats",),
     ("study", "store", "sources"),

@@ -166,7 +166,7 @@ def test_an_architecture_without_attention_or_a_context_is_refused():
 
 
 def test_exact_numerics_are_promised_only_where_they_hold(model_of):
-    with pytest.raises(EngineError, match=r"bfloat16 or float32, got torch.float16.*\n.*numerics: fast"):
+    with pytest.raises(EngineError, match=r"in torch.float16, and needs bfloat16 or float32\n.*fast"):
         open_at(model_of(), dtype="float16")
     engine = open_at(model_of(), numerics="fast", dtype="float32")
     assert engine.identity["numerics"] == "fast"
@@ -177,10 +177,14 @@ def test_exact_numerics_are_promised_only_where_they_hold(model_of):
 def test_exact_with_a_mixture_of_experts_is_refused(tmp_path):
     path = save_model(tmp_path, "Mixtral", num_local_experts=2, num_experts_per_tok=1)
     engine = open_at(path)
-    with pytest.raises(EngineError, match=r"exact is not promised for mixtral.*\n.*numerics: fast"):
+    with pytest.raises(
+        EngineError, match=r"exact cannot be promised here: the rows of mixtral.*\n.*fast"
+    ):
         completed(engine, requests_of(engine, ["Hi"]))
-    engine = open_at(path, numerics="fast")
-    assert len(completed(engine, requests_of(engine, ["Hi"]))) == 3
+    for numerics in ("fast", None):
+        engine = open_at(path, numerics=numerics)
+        assert engine.identity["numerics"] == "fast"
+        assert len(completed(engine, requests_of(engine, ["Hi"]))) == 3
 
 
 def test_exact_on_a_gpu_is_refused(model_of, monkeypatch):

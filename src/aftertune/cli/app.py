@@ -15,6 +15,7 @@ from aftertune.cli.addresses import with_local_copies
 from aftertune.cli.printing import Interrupted, say, stop
 from aftertune.errors import AftertuneError
 from aftertune.foreign_text import for_terminal
+from aftertune.processor import use_strict_products
 
 _LESS_MEMORY = "lower engine.batch_rows, a recipe's batch_size, or --workers; what was finished is kept"
 
@@ -36,6 +37,7 @@ def main() -> None:
     if debug:  # before or after the command's name, which typer would not let it stand after
         sys.argv.remove("--debug")
     _quiet_libraries()
+    use_strict_products()
     try:
         with with_local_copies(sys.argv[1:]) as words:
             app(args=words)

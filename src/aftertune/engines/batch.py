@@ -94,8 +94,9 @@ class Batch:
         self.fewest = fewest
         self.end_tokens = end_tokens
         self.rows: list[Row] = []
-        self.cache = RowCache(max(size, fewest) + 1)
-        self.spare = max(size, fewest)  # a row of the cache that is nobody's
+        self.cache = RowCache(max(size, fewest) + 2)
+        self.spare = max(size, fewest)  # the row of the cache in which prefixes are read
+        self.nobody = self.spare + 1  # and the one of tokens that only fill a step up
         self._ready: deque[tuple[Row, Filled]] = deque()  # begun, and waiting for a place
         self._prefixes: dict[tuple[Checkpoint, tuple[int, ...]], Filled] = {}
 
@@ -142,6 +143,9 @@ class Batch:
         places = [*range(len(reading)), *(len(reading) + i for i, rows in enumerate(begun) for _ in rows)]
         drawing = [*reading, *(row for rows in begun for row in rows)]
         self._append_tokens(drawing, logits if places == list(range(len(logits))) else logits[places])
+        failed = [index for index, row in enumerate(self.rows) if row.fault]
+        failed += [len(self.rows) + i for i, rows in enumerate(begun) if any(row.fault for row in rows)]
+        self.cache.clear(failed)
         occupants: list[Row | None] = [*self.rows]
         for question, rows in zip(new, begun, strict=True):
             going = [row for row in rows if not row.ended]
@@ -173,7 +177,9 @@ class Batch:
         layout = _Layout()
         layout.add(checkpoint, self.spare, token_ids, start=0)
         self.model.read(self._step_of(layout))
-        return self.cache.copy_of(self.spare, len(token_ids))
+        filled = self.cache.copy_of(self.spare, len(token_ids))
+        self.cache.clear([self.spare])
+        return filled
 
     def _step(self, reading: Sequence[Row], new: Sequence[_Question]) -> Step:
         layout = _Layout()
@@ -187,7 +193,7 @@ class Batch:
         return self._step_of(layout)
 
     def _step_of(self, layout: "_Layout") -> Step:
-        return layout.step(self.cache, spare=self.spare, fewest=self.fewest, device=self.model.device)
+        return layout.step(self.cache, nobody=self.nobody, fewest=self.fewest, device=self.model.device)
 
     def _append_tokens(self, rows: list[Row], logits: torch.Tensor) -> None:
         finite = torch.isfinite(logits.amax(dim=-1)).tolist()  # of NaN and infinity the largest is no number
@@ -246,11 +252,11 @@ class _Layout:
         if asked:
             self.asked.append(len(self.token_ids) - 1)
 
-    def step(self, cache: RowCache, *, spare: int, fewest: int, device: str) -> Step:
-        """The step, with so many tokens of nobody that it has `fewest`."""
+    def step(self, cache: RowCache, *, nobody: int, fewest: int, device: str) -> Step:
+        """The step, with so many tokens in the row of nobody that it has `fewest`."""
         missing = max(0, fewest - len(self.token_ids))
         for _ in range(missing):
-            self._append(self.checkpoints[0], spare, [0], 0)
+            self._append(self.checkpoints[0], nobody, [0], 0)
         reading = Reading.of(cache, self.rows, self.positions, self.spans, device)
         return Step(self.token_ids, self.checkpoints, reading, self.asked)
 

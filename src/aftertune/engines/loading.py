@@ -285,25 +285,6 @@ def _has_bfloat16() -> bool:
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
-def processor(device: str) -> str:
-    """What decides which kernels compute; libraries look beyond the capability that torch names."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    extras = [name for name in ("amx_bf16", "arm_bf16", "avx512_bf16") if found.get(name)]
-    return " ".join([*_maker(), torch.backends.cpu.get_cpu_capability(), *extras])
-
-
-def _maker() -> list[str]:
-    """The vendor and family of an x86 processor, by which MKL chooses its kernels; nothing elsewhere."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return []
-    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
-    said = {name.strip(): value.strip() for name, _, value in lines}
-    return [said[name] for name in ("vendor_id", "cpu family") if name in said]
-
-
 def _check_directory(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} has no config.json", "give the directory that save_pretrained wrote")

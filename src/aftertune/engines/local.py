@@ -23,10 +23,10 @@ from aftertune.engines.loading import (
     load_tokenizer,
     pick_device,
     pick_dtype,
-    processor,
     render_prompt,
 )
 from aftertune.errors import EngineError, ModelError
+from aftertune.processor import kernel_settings, processor
 from aftertune.records import Checkpoint
 from aftertune.study import GenerateSpec, TransformersSpec
 
@@ -77,6 +77,7 @@ class LocalEngine:
             "attention": self.attention,
             "threads": torch.get_num_threads(),
             "processor": processor(self.device),
+            **kernel_settings(),
             **{
                 name: importlib.metadata.version(name)
                 for name in ("torch", "transformers", "peft", "tokenizers")

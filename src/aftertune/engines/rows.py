@@ -56,6 +56,16 @@ class RowCache:
         ]
 
     @torch.inference_mode()
+    def clear(self, rows: Sequence[int]) -> None:
+        """Set rows to zero: a key or value that is not finite spoils who sees the row next, unseen as it is.
+
+        The weight of an unseen key is 0, and 0 × NaN is NaN.
+        """
+        for keys, values in self.layers:
+            for row in rows:
+                keys[row] = values[row] = 0
+
+    @torch.inference_mode()
     def put(self, rows: Sequence[int], filled: Filled) -> None:
         """Begin rows with tokens that were read before."""
         index = torch.tensor(rows, device=filled[0][0].device)

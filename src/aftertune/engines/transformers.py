@@ -2,9 +2,9 @@
 
 The tokens of a step, of whatever rows and checkpoints, go through the model side by side as one long row;
 only attention and the adapters' matrices know whose they are. Each row draws from its own named stream.
-Under `exact` numerics (DESIGN section 3) a response has the same bytes whatever stands beside it: no step has
-few tokens, the lengths in attention grow in steps, attention is plain matrix products, adapters are never
-merged, and that a row of a product does not depend on its neighbours is checked when a model is opened.
+Under `exact` numerics a response has the same bytes whatever stands beside it: no step has few tokens, the
+lengths in attention grow in steps, attention is plain matrix products, adapters are never merged, and
+products are computed in a way in which a row does not depend on its neighbours (exact.py).
 """
 
 import logging
@@ -22,20 +22,22 @@ from transformers import PreTrainedModel
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
-from aftertune.engines.exact import check_exact, fewest_tokens
+from aftertune.engines.exact import MOST_ASKED, Found, adapter_differs, exact_way, fewest_tokens
 from aftertune.engines.loading import ModelSource, render_prompt
 from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
+from aftertune.engines.products import PLAIN, Way
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec
 
 log = logging.getLogger(__name__)
 
-LOOP_REVISION = 4  # raise it when a change of this loop, its attention or its sampling changes bytes
+LOOP_REVISION = 5  # raise it when a change of this loop, its attention or its sampling changes bytes
 _TWO_WORDS = ("Yes", "no")  # prompts with nothing in common, which show what the template adds
 _FEWEST_SHARED = 8  # tokens; reading fewer again costs less than looking after them
 _ADAPTERS_HELD = 8  # that no row of a step uses
+_NOT_EXACT = "leave `numerics` out, or write `numerics: fast`"
 _NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
@@ -48,40 +50,58 @@ class TransformersEngine(LocalEngine):
         Args:
             source: where the base model stands.
             spec: rows, threads, dtype and device.
-            numerics: `exact` or `fast`; by default exact on CPU and fast elsewhere.
+            numerics: `exact` or `fast`; by default exact where a way passes the check, which is on a CPU.
 
         Raises:
             EngineError: exact numerics were asked for where they cannot be promised.
         """
         super().__init__(source, spec, attention=MATMUL_ATTENTION)
         self.spec = spec
-        self.numerics = numerics or ("exact" if self.device == "cpu" else "fast")
-        if self.numerics == "exact":
-            self._promise_exact()
+        self._asked = numerics
         self._batch_rows = spec.batch_rows
         self._shares = Shares()
         self._is_plain: dict[Checkpoint, bool] = {}
         self._adapters: dict[Checkpoint, Lora] = {}  # held beside the base
+        if numerics == "exact" and (why := self._never_exact()):
+            raise EngineError(f"numerics: exact was asked for {why}", _NOT_EXACT)
 
-    def _promise_exact(self) -> None:
+    def _never_exact(self) -> str:
+        """Why exact numerics cannot be promised whatever the products do; "" where they may be."""
         if self.device != "cpu":
-            raise EngineError(
-                f"numerics: exact was asked for on {self.device}, where it is not promised",
-                "write `numerics: fast`, or `engine: {device: cpu}`",
-            )
+            return f"on {self.device}, where it is not promised"
         if self.dtype not in (torch.bfloat16, torch.float32):
-            raise EngineError(
-                f"numerics: exact needs bfloat16 or float32, got {self.dtype}",
-                "leave out `engine: {dtype: …}`, or write `numerics: fast`",
-            )
+            return f"in {self.dtype}, and needs bfloat16 or float32"
+        return ""
 
     @cached_property
-    def base(self) -> PreTrainedModel:
-        """The base model, loaded at its first use, with or without an adapter beside its weights."""
-        base = self._load(self.source.path)
-        if self.numerics == "exact":
-            check_exact(base)
-        return base
+    def _found(self) -> Found:
+        """The way in which responses are exact here, or why there is none."""
+        if self._asked == "fast":
+            return Found(None, "fast numerics were asked for")
+        if why := self._never_exact():
+            return Found(None, f"exact numerics are not to be had {why}")
+        found = exact_way(self.clean_base, self._surroundings())
+        if found.way is None and self._asked == "exact":
+            raise EngineError(f"numerics: exact cannot be promised here: {found.difference}", _NOT_EXACT)
+        return found
+
+    @property
+    def numerics(self) -> str:
+        """`exact` where it was asked for or left to the engine, and passes the check; else `fast`.
+
+        Raises:
+            EngineError: exact was asked for, and no way passes.
+        """
+        return "fast" if self._found.way is None else "exact"
+
+    @property
+    def _way(self) -> Way:
+        return self._found.way or PLAIN
+
+    @property
+    def _rows_at_work(self) -> int:
+        """How many rows are at work together; exact numerics are checked for so many."""
+        return self._batch_rows if self.numerics == "fast" else min(self._batch_rows, MOST_ASKED)
 
     def clean_base(self) -> PreTrainedModel:
         """The base model without any adapter: tuning trains on this very object."""
@@ -99,6 +119,8 @@ class TransformersEngine(LocalEngine):
         }
         if self.numerics == "fast":
             identity["batch_rows"] = self.spec.batch_rows
+        else:
+            identity["way"] = str(self._way)
         return identity
 
     @property
@@ -109,11 +131,12 @@ class TransformersEngine(LocalEngine):
                 "the same bytes for any batch, order, workers, neighbours and interruption, "
                 "with these versions, threads and kind of processor"
             )
-            return {"promise": promise, "checked": "products of the model's shapes, when it was opened"}
+            checked = "products and attention of the model's shapes, on this processor"
+            return {"promise": promise, "way": str(self._way), "checked": checked}
         promise = (
             "none: bytes may change with what stands beside a row; the draws are still those of its stream"
         )
-        return {"promise": promise, "batch_rows_used": self._batch_rows}
+        return {"promise": promise, "why": self._found.difference, "batch_rows_used": self._batch_rows}
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
@@ -157,7 +180,7 @@ class TransformersEngine(LocalEngine):
 
     def _rows(self, alone: Checkpoint | None, requests: list[Request]) -> Iterator[Row]:
         self._activate(alone)
-        batch = Batch(self, size=self._batch_rows, fewest=self._fewest, end_tokens=self.end_tokens)
+        batch = Batch(self, size=self._rows_at_work, fewest=self._fewest, end_tokens=self.end_tokens)
         with self._beside():
             yield from batch.run(requests)
 
@@ -175,6 +198,10 @@ class TransformersEngine(LocalEngine):
         log.warning("out of memory with %d batch rows; going on with %d", rows, self._batch_rows)
 
     # Checkpoints: beside the base, or alone.
+
+    def _activate(self, alone: Checkpoint | None) -> None:
+        _ = self._found  # tried on the clean base, so before anything is attached to it
+        super()._activate(alone)
 
     def _alone_with(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The checkpoint where no other can be served with it, None where it stands beside the base."""
@@ -203,6 +230,7 @@ class TransformersEngine(LocalEngine):
             path, before = Path(str(checkpoint.path)), self._shares.now
             with named(checkpoint):
                 lora = read_lora(self.base, path)
+                self._check_adapter(lora)
             try:
                 self._shares.now = []
                 plain = self._base_probe
@@ -231,6 +259,16 @@ class TransformersEngine(LocalEngine):
 
     # Exactness.
 
+    def _check_adapter(self, lora: Lora) -> None:
+        """Refuse an adapter of a rank at which the way that was found for the model is not exact."""
+        if self.numerics == "exact":
+            with self._way.active():
+                difference = adapter_differs(lora, self._fewest)
+            if difference:
+                raise EngineError(
+                    f"numerics: exact cannot be promised here: {difference}", "write `numerics: fast`"
+                )
+
     @cached_property
     def _fewest(self) -> int:
         """The least number of tokens in a step."""
@@ -245,7 +283,8 @@ class TransformersEngine(LocalEngine):
         with torch.inference_mode(), self._beside():
             if self._alone is None:
                 self._shares.now = self._shares_of([checkpoint])
-            return self._active(input_ids=ids, use_cache=False).logits[0]
+            with self._way.active(len(token_ids)):
+                return self._active(input_ids=ids, use_cache=False).logits[0]
 
     @torch.inference_mode()
     def read(self, step: Step) -> torch.Tensor:
@@ -256,14 +295,16 @@ class TransformersEngine(LocalEngine):
         filler = step.asked[-1:] * max(0, self._fewest - n_asked)
         # Indices, not a count: a slice would make torch copy the whole output matrix each time.
         asked = torch.tensor(step.asked + filler, device=self.device)
-        logits = self._active(
-            input_ids=torch.tensor([step.token_ids], device=self.device),
-            position_ids=step.reading.positions[None],
-            attention_mask=_NO_MASK.to(self.device),  # each row sees its own, see attention.py
-            reading=step.reading,
-            use_cache=False,
-            logits_to_keep=asked,
-        ).logits[0, :n_asked]
+        with self._way.active(len(step.token_ids)):
+            logits = self._active(
+                input_ids=torch.tensor([step.token_ids], device=self.device),
+                position_ids=step.reading.positions[None],
+                attention_mask=_NO_MASK.to(self.device),  # each row sees its own, see attention.py
+                reading=step.reading,
+                rows_at_once=self._way.attention_rows,
+                use_cache=False,
+                logits_to_keep=asked,
+            ).logits[0, :n_asked]
         if len(step.reading.cache.layers) != self.base.config.get_text_config().num_hidden_layers:
             raise EngineError(
                 f"the architecture {self.base.config.model_type} does not attend through transformers' "

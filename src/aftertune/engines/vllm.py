@@ -33,10 +33,10 @@ from aftertune.engines.loading import (
     load_tokenizer,
     pick_device,
     pick_dtype,
-    processor,
     render_prompt,
 )
 from aftertune.errors import EngineError
+from aftertune.processor import kernel_settings, processor
 from aftertune.records import Checkpoint, Finish
 from aftertune.seeds import derive
 from aftertune.study import VllmSpec
@@ -93,6 +93,7 @@ class VllmEngine:
             "batch_invariant": self.batch_invariant,
             "dtype": str(self.dtype).removeprefix("torch."),
             "processor": processor(self.device),
+            **kernel_settings(),
             "vllm": _vllm_version(),
             **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
         }
