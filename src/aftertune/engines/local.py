@@ -15,16 +15,16 @@ from transformers import PreTrainedModel
 
 from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.base import Prompt, Request
+from aftertune.engines.chat import render_prompt
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
-    end_tokens,
     load_model,
     load_tokenizer,
     pick_device,
     pick_dtype,
     processor,
-    render_prompt,
+    response_ends,
 )
 from aftertune.errors import EngineError, ModelError
 from aftertune.records import Checkpoint
@@ -63,7 +63,7 @@ class LocalEngine:
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a response."""
-        return end_tokens(self.source.path)
+        return response_ends(self.source.path, self.tokenizer)
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
@@ -74,6 +74,7 @@ class LocalEngine:
         return {
             "base": self.source.sha256,  # an adapter's own hash does not name the base that it is used on
             "dtype": str(self.dtype).removeprefix("torch."),
+            "end_tokens": sorted(self.end_tokens),
             "attention": self.attention,
             "threads": torch.get_num_threads(),
             "processor": processor(self.device),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aftertune.engines.chat import render_prompt
 from aftertune.engines.loading import (
     ModelSource,
-    end_tokens,
     fetch_from_hub,
     load_tokenizer,
     model_sha256,
-    render_prompt,
+    response_ends,
 )
 from aftertune.errors import ModelError
 from aftertune.records import Checkpoint, CheckpointStatus
@@ -105,7 +105,7 @@ def refuse_other_arm(
     else:
         _refuse_other_shapes(finished, linear)
         _refuse_quantized(finished, base)
-        ends, those = end_tokens(finished.path), engine.end_tokens
+        ends, those = response_ends(finished.path, engine.tokenizer), engine.end_tokens
         if ends != those:
             raise _differs(
                 finished,
