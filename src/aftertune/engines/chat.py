@@ -40,6 +40,7 @@ _FORMS: tuple[tuple[str, ...], ...] = ((), ("system", "user", "assistant"), ("us
 # Switches of reasoning models, which some templates take out of a message and obey.
 _IGNORED = r"(?:\s|/no_think|/think)"
 _THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
+_PLAIN_MARK = re.compile(r"[\[<|]\S+[\]>|]|###+|[A-Z][A-Za-z]+:")
 _OTHER_EACH_TIME = re.compile(r"\b(strftime_now|lipsum)\b|\|\s*(random)\b")
 
 Message = Mapping[str, str]
@@ -189,15 +190,32 @@ class ChatTemplate:
 
     @cached_property
     def turn_end(self) -> int | None:
-        """The token that the template writes right after an answer; None where there is no single one."""
-        found = any_of(self.control.ids).match(self.after_answer.lstrip())
-        return None if found is None else self.control.ids[found[0]]
+        """The token that the template writes right after an answer; None where there is no single one.
 
-    @property
+        One that also stands between a thought and the answer does not end a turn.
+        """
+        found = any_of(self.control.ids).match(self.after_answer.lstrip())
+        return None if found is None or found[0] in self._after_thought else self.control.ids[found[0]]
+
+    @cached_property
     def after_answer(self) -> str:
-        """What the template writes after the last answer; "" where it renders no answer."""
-        found = self._around_answer
-        return found.literals[-1] if found and found.order[-1:] == (1,) else ""
+        """What the template writes after an answer, the last one or any; "" where it renders none."""
+        for roles in (("user", "assistant"), ("user", "assistant", "user")):
+            try:
+                skeleton = self._skeleton(roles, False)
+            except ModelError:
+                continue
+            after = [text for i, text in zip(skeleton.order, skeleton.literals[1:], strict=True) if i == 1]
+            if after and after[-1].strip():
+                return after[-1]
+        return ""
+
+    @cached_property
+    def plain_marks(self) -> re.Pattern[str]:
+        """The words of ordinary text by which the template marks turns, such as `[INST]` or `USER:`."""
+        around = "".join(self._around_answer.literals) if self._around_answer else ""
+        words = any_of(self.control.ids).sub(" ", around).split()
+        return any_of({word for word in words if _PLAIN_MARK.fullmatch(word)})
 
     @property
     def reads_elsewhere(self) -> str:
@@ -209,6 +227,18 @@ class ChatTemplate:
     def parts(self) -> tuple[str, ...]:
         """The roles whose messages the template wants as lists of parts; mostly none."""
         return self._around_answer.parts if self._around_answer else ()
+
+    @property
+    def _after_thought(self) -> str:
+        """What the template writes between a thought and its answer; "" where it writes no thought."""
+        question, thought, answer = (_MARK.format(i, i) for i in range(3))
+        fields = {"content": answer, "reasoning_content": thought, "thinking": thought}
+        messages = [{"role": "user", "content": question}, {"role": "assistant", **fields}]
+        try:
+            text = self._template_text(messages, add_generation_prompt=False)
+        except ModelError:
+            return ""
+        return text.partition(thought)[2].partition(answer)[0]
 
     @cached_property
     def _around_answer(self) -> _Skeleton | None:
@@ -260,6 +290,9 @@ class ChatTemplate:
             {"role": role, "content": [{"type": "text", "text": content}] if role in parts else content}
             for role, content in zip(roles, contents, strict=True)
         ]
+        return self._template_text(messages, add_generation_prompt=add_generation_prompt)
+
+    def _template_text(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -271,9 +304,9 @@ class ChatTemplate:
             )
         except _FAULTS as error:
             own = isinstance(error, TemplateError)
+            roles = ", ".join(message["role"] for message in messages)
             raise ModelError(
-                f"{self.name} refuses the roles {', '.join(roles)}: "
-                f"{'' if own else type(error).__name__ + ': '}{error}",
+                f"{self.name} refuses the roles {roles}: {'' if own else type(error).__name__ + ': '}{error}",
                 "leave out what it does not know, or use another template (chat_template.jinja)",
             ) from error
 

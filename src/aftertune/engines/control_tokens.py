@@ -92,7 +92,7 @@ class ControlTokens:
                 ours.append(match.span())
         if held:
             return Encoded(*self._copy(text, held[0]).encode(text, ours), tuple(held))
-        fast = self.tokenizer.is_fast
+        fast = bool(self.tokenizer.is_fast)
         encoded: Any = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast)
         return Encoded(encoded["input_ids"], encoded["offset_mapping"] if fast else [], ())
 

@@ -19,6 +19,7 @@ from aftertune.engines.chat import render_prompt
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
+    end_tokens,
     load_model,
     load_tokenizer,
     pick_device,
@@ -64,6 +65,11 @@ class LocalEngine:
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a response."""
         return response_ends(self.source.path, self.tokenizer)
+
+    @property
+    def configured_end_tokens(self) -> frozenset[int]:
+        """Those of them that the model's configuration names."""
+        return end_tokens(self.source.path)
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""

@@ -165,7 +165,7 @@ class VllmEngine:
 
     @cached_property
     def end_tokens(self) -> list[int]:
-        """The tokens that end a response: the same ones as in the transformers engine, and no others."""
+        """The tokens that end a response, as in the transformers engine."""
         return sorted(response_ends(self.source.path, self.tokenizer))
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,6 +28,22 @@ def encode_all(
     return tuple(
         encode(conversation, tokenizer, max_length=max_length, where=f"{data.source}, row {row}")
         for row, conversation in enumerate(data.conversations, start=1)
+    )
+
+
+def encoding_identity(data: TuningData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What decides the tokens of rows beside their texts; nothing where they are those of the rendered text.
+
+    Part of a training's key: a checkpoint of before 2026-12 was trained on other tokens of such rows.
+    """
+    template = chat_template(tokenizer)
+    held = any(
+        template.control.spelled_out(message.content, message.role)
+        for conversation in data.conversations
+        for message in conversation
+    )
+    return ({"control_tokens": "text"} if held else {}) | (
+        {"parts": template.parts} if template.parts else {}
     )
 
 
