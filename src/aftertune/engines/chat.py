@@ -40,7 +40,7 @@ _FORMS: tuple[tuple[str, ...], ...] = ((), ("system", "user", "assistant"), ("us
 # Switches of reasoning models, which some templates take out of a message and obey.
 _IGNORED = r"(?:\s|/no_think|/think)"
 _THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
-_PLAIN_MARK = re.compile(r"[\[<|]\S+[\]>|]|###+|[A-Z][A-Za-z]+:")
+_PLAIN_MARK = re.compile(r"[\[<|]+[^\s\[\]<>]+[\]>|]+|###+|\b[A-Z][A-Za-z]+:")
 _OTHER_EACH_TIME = re.compile(r"\b(strftime_now|lipsum)\b|\|\s*(random)\b")
 
 Message = Mapping[str, str]
@@ -214,8 +214,7 @@ class ChatTemplate:
     def plain_marks(self) -> re.Pattern[str]:
         """The words of ordinary text by which the template marks turns, such as `[INST]` or `USER:`."""
         around = "".join(self._around_answer.literals) if self._around_answer else ""
-        words = any_of(self.control.ids).sub(" ", around).split()
-        return any_of({word for word in words if _PLAIN_MARK.fullmatch(word)})
+        return any_of(set(_PLAIN_MARK.findall(any_of(self.control.ids).sub(" ", around))))
 
     @property
     def reads_elsewhere(self) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import cast
 
 from aftertune.errors import DataError, nearest
-from aftertune.foreign_text import half_pair
 from aftertune.records import Item
 from aftertune.sources import Row, Table
 
@@ -91,12 +90,6 @@ def _item(source: str, row: Row, columns: Columns) -> Item:
     reference = (
         None if columns.reference_column is None else _reference(source, row, columns.reference_column)
     )
-    for text in (prompt, category, reference or ""):
-        if (wrong := half_pair(text)) is not None:
-            raise DataError(
-                f"{source}, line {row.line}: a text holds {wrong}, got {text[:60]!a}",
-                "write the whole character",
-            )
     if columns.id_column is None:
         return Item(hashlib.sha256(prompt.encode()).hexdigest()[:16], prompt, category, reference)
     return Item(_cell(source, row, columns.id_column), prompt, category, reference)
