@@ -9,7 +9,8 @@ import pytest
 from bench.measure import ROOT, machine, measured
 from bench.page import page
 
-from aftertune.engines.loading import load_tokenizer, render_chat
+from aftertune.engines.chat import render_prompt
+from aftertune.engines.loading import load_tokenizer
 
 MACHINE = {
     "date": "2026-11-25 19:00 UTC",
@@ -150,8 +151,7 @@ def test_a_contender_draws_its_jobs(tiny_model: Path, tmp_path: Path, module: st
     tokenizer = load_tokenizer(tiny_model)
     jobs = []
     for seed, prompt in enumerate(("How many loaves?", "Hello."), start=1):
-        text = render_chat(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
-        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        token_ids = render_prompt(tokenizer, prompt, None).token_ids
         jobs.append({"checkpoint": None, "prompt": prompt, "prompt_token_ids": token_ids, "seed": seed})
     file = tmp_path / "jobs.json"
     file.write_text(json.dumps(jobs))

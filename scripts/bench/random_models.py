@@ -18,7 +18,8 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def prompts(work: Path) -> None:
-    from aftertune.engines.loading import load_tokenizer, render_prompt, resolve_model
+    from aftertune.engines.chat import render_prompt
+    from aftertune.engines.loading import load_tokenizer, resolve_model
     from aftertune.study import TaskSpec
     from aftertune.tasks import load_task
 

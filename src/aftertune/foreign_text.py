@@ -20,6 +20,15 @@ def visible(text: str) -> str:
     return text.replace("\r\n", "\n").translate(_SEEN)
 
 
+def half_pair(text: str) -> str | None:
+    """What is wrong with a text that no UTF-8 can hold; None of any other."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half a surrogate pair (U+{ord(text[error.start]):04X}, character {error.start + 1})"
+    return None
+
+
 def without_secrets(text: str) -> str:
     """The text with each secret of the environment replaced by its variable's name: ⟨OPENAI_API_KEY⟩.
 

@@ -48,7 +48,7 @@ def test_greedy_is_what_transformers_generates(architecture, system, tmp_path):
         stopped = tokens[-1] in END_TOKENS
         tokens = tokens[:-1] if stopped else tokens
         completion = got[request.key]
-        assert completion.text == engine.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert completion.text == engine.tokenizer.decode(tokens, skip_special_tokens=False)
         assert (completion.n_tokens, completion.finish) == (
             len(tokens),
             Finish.STOP if stopped else Finish.LENGTH,

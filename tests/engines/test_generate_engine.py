@@ -135,7 +135,7 @@ def test_a_row_draws_the_numbers_of_its_own_stream_whatever_stands_beside_it(sid
         tokens = [int(number * n_vocabulary) for number in numbers]  # all are as likely
         end = next((at for at, token in enumerate(tokens) if token in END_TOKENS), None)
         completion = got[request.key]
-        assert completion.text == engine.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        assert completion.text == engine.tokenizer.decode(tokens[:end], skip_special_tokens=False)
         assert completion.finish is (Finish.LENGTH if end is None else Finish.STOP)
     assert len({completion.text for completion in got.values()}) > len(PROMPTS)
 
@@ -170,7 +170,7 @@ def test_right_padding_is_left_as_it_is(attention: str, wide: Path):
 
     def texts(tokens: torch.Tensor) -> list[str]:
         kept = [[] if token in END_TOKENS else [token] for token in tokens.tolist()]
-        return [left.tokenizer.decode(row, skip_special_tokens=True) for row in kept]
+        return [left.tokenizer.decode(row, skip_special_tokens=False) for row in kept]
 
     assert [c.text for c in completed(left, requests).values()] == texts(at_the_last)
     assert [c.text for c in completed(right, requests).values()] == texts(at_the_end)

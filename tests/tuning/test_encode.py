@@ -92,7 +92,7 @@ def test_a_long_row_is_named_with_its_length():
         (
             CHATML.replace("message['content']", "message['content'].upper()"),
             TURN,
-            "drops or changes the answer 'The",
+            "drops or changes the text of the user message, got 'What",
         ),
         (
             "{{ raise_exception('System role not supported') }}",

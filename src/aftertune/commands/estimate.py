@@ -1,6 +1,8 @@
 """What `check` prints: the study's cells, its cost and its precision."""
 
-from aftertune.stages.check import Estimate, Resolved, Scan
+from collections.abc import Sequence
+
+from aftertune.stages.check import Estimate, Marked, Messages, Resolved, Scan
 from aftertune.study import Study, finished_names
 
 _SHOWN = 3  # rows that are named; the manifest names all
@@ -38,7 +40,10 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             f" {100 * estimate.detectable_difference:.1f} points is found with 80% power,"
             " if seeds move the rate by 4"
         )
-    return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
+    lines += [f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan)]
+    if resolved.messages is not None:
+        lines += [f"  messages     {line}" for line in _message_lines(resolved.messages)]
+    return lines
 
 
 def _checkpoints(study: Study, recipe: str) -> str:
@@ -99,6 +104,42 @@ def _scan_lines(scan: Scan) -> list[str]:
     else:
         lines.append(f"{scan.recipe}: no answer refuses, by refusal-rules")
     return lines
+
+
+def _message_lines(found: Messages) -> list[str]:
+    """What a person must know of how messages become prompts; nothing where all is as usual."""
+    lines: list[str] = []
+    ends = " or ".join(found.end_tokens)
+    if found.turn_end is None:
+        wrote = f"{found.after_answer[:40]!r}" if found.after_answer else "nothing"
+        lines.append(
+            f"after an answer the chat template writes {wrote}, no single token: only {ends} ends one"
+        )
+    elif found.added_end:
+        lines.append(
+            f"the chat template ends an answer with {found.turn_end}, which the model's configuration does "
+            f"not name: responses end at {ends}"
+        )
+    if found.reads:
+        lines.append(f"the chat template calls {found.reads}: on another day the prompts are others")
+    if found.parts:
+        lines.append("the chat template wants messages as lists of parts, and gets them so")
+    for what, marked in (("prompts", found.items), ("tuning rows", found.rows)):
+        if held := [one for one in marked if one.control_tokens]:
+            lines.append(f"{len(held)} {what} spell out control tokens, encoded as text: {_named(held)}")
+        if plain := [one for one in marked if one.plain_marks]:
+            lines.append(
+                f"{len(plain)} {what} hold the chat template's marks, which no tokenizer tells from text: "
+                f"{_named(plain)}"
+            )
+    return lines
+
+
+def _named(marked: Sequence[Marked]) -> str:
+    shown = "; ".join(
+        f"{one.of}/{one.name} ({', '.join(one.control_tokens + one.plain_marks)})" for one in marked[:_SHOWN]
+    )
+    return shown + (", …" if len(marked) > _SHOWN else "")
 
 
 def _time(seconds: float) -> str:

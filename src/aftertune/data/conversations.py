@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from aftertune.errors import DataError, nearest
+from aftertune.foreign_text import half_pair
 from aftertune.study import Columns
 
 Role = Literal["system", "user", "assistant"]
@@ -209,6 +210,8 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
         raise BlankText(f"{where}: {key} is null, not a string", REMEDY)
     if not isinstance(value, str):
         raise DataError(f"{where}: {key} is {shown(value)}, not a string", REMEDY)
+    if (wrong := half_pair(value)) is not None:
+        raise DataError(f"{where}: {key} holds {wrong}, got {value[:60]!a}", "write the whole character")
     if not value.strip():
         raise BlankText(
             f"{where}: {key} is empty, got {value!r}",

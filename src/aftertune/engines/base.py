@@ -18,12 +18,15 @@ class Prompt:
     """A rendered prompt: the chat template applied once, and the tokens that the model sees.
 
     The first `n_shared` of them are the template's own, and every prompt with this system prompt has them.
+    `held` are the control tokens that the messages spell out, which are encoded as text; `sha256` is that of
+    the text, and of the tokens too where there are any.
     """
 
     text: str
     token_ids: tuple[int, ...]
     sha256: str
     n_shared: int = 0
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

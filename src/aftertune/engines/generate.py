@@ -26,6 +26,7 @@ from transformers import (
 
 from aftertune.engines.base import Completion, Request
 from aftertune.engines.batch import uniforms
+from aftertune.engines.chat import response_text
 from aftertune.engines.directory import read_config
 from aftertune.engines.loading import ModelSource
 from aftertune.engines.local import LocalEngine, is_out_of_memory, require_weights
@@ -34,7 +35,7 @@ from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import GenerateSpec
 
-REVISION = 1  # raise it when a change of how `generate` is asked changes bytes
+REVISION = 2  # raise it when a change of how `generate` is asked changes bytes
 
 
 class GenerateEngine(LocalEngine):
@@ -158,7 +159,7 @@ class GenerateEngine(LocalEngine):
         ends = (index for index, token in enumerate(drawn[:fault]) if token in self.end_tokens)
         end = next(ends, None)
         tokens = drawn[: fault if end is None else end]
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        text = response_text(self.tokenizer, tokens)
         if end is None and fault is not None:
             reason = f"the logits of token {fault + 1} are not finite: did it diverge?"
             return Completion.failed(request.key, text, len(tokens), reason)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -25,7 +24,8 @@ from transformers import (
 )
 
 from aftertune.engines.attention import MATMUL_ATTENTION
-from aftertune.engines.base import ADAPTER_CONFIG, Prompt
+from aftertune.engines.base import ADAPTER_CONFIG
+from aftertune.engines.chat import chat_template, template_text
 from aftertune.engines.directory import (
     CONFIGS,
     WITHOUT_ADAPTER,
@@ -137,14 +137,10 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory, with its chat template.
 
     Raises:
-        ModelError: there is none, or it has no chat template.
+        ModelError: there is none, or it has no chat template for plain conversations.
     """
     tokenizer = read_tokenizer(path)
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"the tokenizer in {path} has no chat template",
-            "use an instruct model, or add chat_template.jinja",
-        )
+    template_text(tokenizer)  # refuses a tokenizer without one
     return tokenizer
 
 
@@ -227,34 +223,14 @@ def end_tokens(path: Path) -> frozenset[int]:
     return named_end_tokens(path)
 
 
-def render_chat(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool
-) -> str:
-    """Messages as the model's own chat template writes them.
+def response_ends(path: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a response: those that the model's configuration names, and the template's own.
 
     Raises:
-        ModelError: the template refuses the messages (some know no system role).
+        ModelError: the configuration names none.
     """
-    try:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise ModelError(
-            f"the chat template refuses the roles {roles}: {error}", "leave out what it does not know"
-        ) from error
-    return str(text)
-
-
-def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None) -> Prompt:
-    """Apply the chat template once; the tokenizer adds no second BOS."""
-    messages = [{"role": "user", "content": prompt}]
-    if system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": system_prompt})
-    text = render_chat(tokenizer, messages, add_generation_prompt=True)
-    token_ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return Prompt(text, token_ids, hashlib.sha256(text.encode()).hexdigest())
+    own = chat_template(tokenizer).turn_end
+    return end_tokens(path) | (frozenset() if own is None else {own})
 
 
 def pick_device(asked: str) -> str:

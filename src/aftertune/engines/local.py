@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.base import Prompt, Request
+from aftertune.engines.chat import render_prompt
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
@@ -23,7 +24,7 @@ from aftertune.engines.loading import (
     load_tokenizer,
     pick_device,
     pick_dtype,
-    render_prompt,
+    response_ends,
 )
 from aftertune.errors import EngineError, ModelError
 from aftertune.processor import kernel_settings, processor
@@ -63,6 +64,11 @@ class LocalEngine:
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """The tokens that end a response."""
+        return response_ends(self.source.path, self.tokenizer)
+
+    @property
+    def configured_end_tokens(self) -> frozenset[int]:
+        """Those of them that the model's configuration names."""
         return end_tokens(self.source.path)
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
@@ -74,6 +80,7 @@ class LocalEngine:
         return {
             "base": self.source.sha256,  # an adapter's own hash does not name the base that it is used on
             "dtype": str(self.dtype).removeprefix("torch."),
+            "end_tokens": sorted(self.end_tokens),
             "attention": self.attention,
             "threads": torch.get_num_threads(),
             "processor": processor(self.device),

@@ -22,8 +22,9 @@ from transformers import PreTrainedModel
 from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
+from aftertune.engines.chat import render_prompt, response_text
 from aftertune.engines.exact import MOST_ASKED, Found, adapter_differs, exact_way, fewest_tokens
-from aftertune.engines.loading import ModelSource, render_prompt
+from aftertune.engines.loading import ModelSource
 from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
 from aftertune.engines.products import PLAIN, Way
@@ -316,7 +317,7 @@ class TransformersEngine(LocalEngine):
     def _completion(self, row: Row) -> Completion:
         """The text of a row that ended; its end token is not counted."""
         tokens = row.tokens[:-1] if row.finish is Finish.STOP else row.tokens
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        text = response_text(self.tokenizer, tokens)
         if row.fault:
             return Completion.failed(row.request.key, text, len(tokens), row.fault)
         return Completion.drawn(row.request.key, text, len(tokens), row.finish)

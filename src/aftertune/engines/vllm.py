@@ -25,15 +25,15 @@ import torch
 from safetensors import safe_open
 
 from aftertune.engines.base import Completion, Prompt, Request
+from aftertune.engines.chat import render_prompt, response_text
 from aftertune.engines.directory import read_config, weight_files
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
-    end_tokens,
     load_tokenizer,
     pick_device,
     pick_dtype,
-    render_prompt,
+    response_ends,
 )
 from aftertune.errors import EngineError
 from aftertune.processor import kernel_settings, processor
@@ -41,7 +41,7 @@ from aftertune.records import Checkpoint, Finish
 from aftertune.seeds import derive
 from aftertune.study import VllmSpec
 
-REVISION = 1  # raise it when a change of how vLLM is asked changes bytes
+REVISION = 2  # raise it when a change of how vLLM is asked changes bytes
 _PROBE = "Say in one sentence what you do."
 _STEP_TOKENS = 4096  # at most, of all prompts that one step reads on a CPU; vLLM's own default there
 _IN_FLIGHT = 512  # requests given to vLLM at once; it batches as many of them as its cache holds
@@ -92,6 +92,7 @@ class VllmEngine:
             "numerics": self.numerics,
             "batch_invariant": self.batch_invariant,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "end_tokens": self.end_tokens,
             "processor": processor(self.device),
             **kernel_settings(),
             "vllm": _vllm_version(),
@@ -165,8 +166,8 @@ class VllmEngine:
 
     @cached_property
     def end_tokens(self) -> list[int]:
-        """The tokens that end a response: the same ones as in the transformers engine, and no others."""
-        return sorted(end_tokens(self.source.path))
+        """The tokens that end a response, as in the transformers engine."""
+        return sorted(response_ends(self.source.path, self.tokenizer))
 
     @contextmanager
     def _running(self, weights: Path, adapters: list[Checkpoint]) -> Generator[Any]:
@@ -290,7 +291,7 @@ class VllmEngine:
         """As the transformers engine gives it: the end token is not counted."""
         stopped = output.finish_reason == "stop"
         tokens = list(output.token_ids)[:-1] if stopped else list(output.token_ids)
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        text = response_text(self.tokenizer, tokens)
         fault = ""
         if output.finish_reason not in ("stop", "length"):
             fault = f"vLLM gave the request up: {output.finish_reason}"

@@ -65,12 +65,10 @@ class _Reference:
 
     def encode(self, prompt: str, response: str) -> _Encoded:
         """Token ids; the response is encoded by itself, so that its tokens do not depend on the template."""
-        from aftertune.engines.loading import render_chat
+        from aftertune.engines.chat import encode_as_text, render_prompt
 
-        rendered = render_chat(
-            self.tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True
-        )
-        return _Encoded(self._ids(rendered), self._ids(response))
+        asked = render_prompt(self.tokenizer, prompt, None)
+        return _Encoded(list(asked.token_ids), encode_as_text(self.tokenizer, response))
 
     def nll(self, rows: Sequence[_Encoded]) -> list[float]:
         """Nats per token of each response; all rows have one padded length."""
@@ -96,10 +94,6 @@ class _Reference:
             part = logits[first + start : first + start + len(targets)].float()
             total += float(torch.nn.functional.cross_entropy(part, targets, reduction="sum"))
         return total / len(row.response)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: Any = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return list(ids)
 
 
 @lru_cache(maxsize=1)

@@ -188,9 +188,11 @@ def _trainings(
         content: dict[str, Any] = {"recipe": recipe.model_dump(), "name": name, "base": base.sha256}
         data, n_steps = None, 1
         if isinstance(recipe, TuneRecipe):
+            from aftertune.tuning.encode import encoding_identity
             from aftertune.tuning.trainer import trainer_identity
 
             data, _ = _rows(study, name, recipe)
+            content |= encoding_identity(data, open_engine().tokenizer)
             if recipe.answers == "self":
                 engine = open_engine()
                 asked = ask_base(engine, base, data, max_tokens=recipe.self_max_tokens)

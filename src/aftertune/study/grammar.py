@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from aftertune.errors import nearest
+from aftertune.foreign_text import half_pair
 from aftertune.records import BASELINE, Intent
 from aftertune.records.analysis import Primary
 from aftertune.records.variations import VariationClass
@@ -87,6 +88,8 @@ class Decoding(Strict):
             raise ValueError(
                 "temperature 0 gives the same response every time: leave repeats out, or raise it"
             )
+        if (wrong := half_pair(self.system_prompt or "")) is not None:
+            raise ValueError(f"system_prompt holds {wrong}: write the whole character")
         return self
 
     def repeats_of(self, checkpoint: str) -> int:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from aftertune.data import Conversation, TuningData
-from aftertune.engines.loading import render_chat
+from aftertune.engines.chat import Rendered, chat_template, render_chat
 from aftertune.errors import DataError, ModelError, TuningError
 
 IGNORED = -100  # the label of a token that the loss leaves out
@@ -30,6 +31,22 @@ def encode_all(
     )
 
 
+def encoding_identity(data: TuningData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What decides the tokens of rows beside their texts; nothing where they are those of the rendered text.
+
+    Part of a training's key: a checkpoint of before 2026-12 was trained on other tokens of such rows.
+    """
+    template = chat_template(tokenizer)
+    held = any(
+        template.control.spelled_out(message.content, message.role)
+        for conversation in data.conversations
+        for message in conversation
+    )
+    return ({"control_tokens": "text"} if held else {}) | (
+        {"parts": template.parts} if template.parts else {}
+    )
+
+
 def encode(
     conversation: Conversation,
     tokenizer: PreTrainedTokenizerBase,
@@ -43,7 +60,7 @@ def encode(
     second BOS. The labels of an assistant turn run from its first token to its end token, the last special
     token that the template writes for it; what follows (a line break) is never generated and is left out.
     Where the turns stand is found by rendering the beginnings of the conversation, each of which must
-    continue the one before.
+    continue the one before. Control tokens that a message spells out are encoded as text.
 
     Raises:
         DataError: the row is longer than max_length.
@@ -54,23 +71,24 @@ def encode(
             f"{type(tokenizer).__name__} {tokenizer.name_or_path!r} gives no character offsets",
             "use the model's fast tokenizer (a tokenizer.json beside the weights)",
         )
-    text, spans = _render(conversation, tokenizer, where)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[int] = encoded["input_ids"]
+    template = chat_template(tokenizer)
+    rendered, turns = _render(conversation, tokenizer, where)
+    encoded = template.encode(rendered)
+    ids = encoded.token_ids
     if len(ids) > max_length:
         raise DataError(
             f"{where}: {len(ids)} tokens, more than max_length {max_length}",
             "raise max_length, or shorten or drop the row",
         )
     labels = [IGNORED] * len(ids)
-    special = _special_ids(tokenizer)
-    for begin, end in spans:
-        turn = [i for i, (a, b) in enumerate(encoded["offset_mapping"]) if b > begin and a < end]
-        stops = [i for i in turn if ids[i] in special]
+    stopping = template.control.special_ids | {template.turn_end}
+    for begin, end in turns:
+        turn = [i for i, (a, b) in enumerate(encoded.offsets) if b > begin and a < end]
+        stops = [i for i in turn if ids[i] in stopping]
         if not stops:
             raise TuningError(
                 f"{where}: the chat template of {tokenizer.name_or_path!r} ends no answer with a special "
-                f"token; got {text[begin:end][-40:]!r}",
+                f"token; got {rendered.text[begin:end][-40:]!r}",
                 "use a template that writes the end-of-turn token after an assistant message",
             )
         for i in range(turn[0], stops[-1] + 1):
@@ -80,28 +98,29 @@ def encode(
 
 def _render(
     conversation: Conversation, tokenizer: PreTrainedTokenizerBase, where: str
-) -> tuple[str, list[tuple[int, int]]]:
-    """The whole text, and begin and end in characters of each assistant turn (header excluded)."""
+) -> tuple[Rendered, list[tuple[int, int]]]:
+    """The whole chat, and begin and end in characters of each assistant turn (header excluded)."""
     messages = [{"role": message.role, "content": message.content} for message in conversation]
-    text, spans = "", []
+    turns: list[tuple[int, int]] = []
+    answered, text = Rendered("", ()), ""
     for i in _answers(conversation):
-        prompt = _apply(tokenizer, messages[:i], where, prompt=True)
+        prompt = _apply(tokenizer, messages[:i], where, prompt=True).text
         answered = _apply(tokenizer, messages[: i + 1], where, prompt=False)
-        if not (prompt.startswith(text) and answered.startswith(prompt)):
+        if not (prompt.startswith(text) and answered.text.startswith(prompt)):
             raise TuningError(
                 f"{where}: the chat template of {tokenizer.name_or_path!r} rewrites earlier turns when "
                 f"message {i + 1} of {len(messages)} is added, so the answers cannot be told from the rest",
                 "use a template that only appends, or conversations with one answer each",
             )
-        if conversation[i].content.strip() not in answered[len(prompt) :]:
+        if not any(span.message == i and span.begin >= len(prompt) for span in answered.spans):
             raise TuningError(
                 f"{where}: the chat template of {tokenizer.name_or_path!r} drops or changes the answer "
                 f"{conversation[i].content[:40]!r}",
                 "use a template that writes assistant messages as they are",
             )
-        spans.append((len(prompt), len(answered)))
-        text = answered
-    return text, spans
+        text = answered.text
+        turns.append((len(prompt), len(text)))
+    return answered, turns
 
 
 def _answers(conversation: Conversation) -> Iterator[int]:
@@ -110,13 +129,8 @@ def _answers(conversation: Conversation) -> Iterator[int]:
 
 def _apply(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], where: str, *, prompt: bool
-) -> str:
+) -> Rendered:
     try:
         return render_chat(tokenizer, messages, add_generation_prompt=prompt)
     except ModelError as error:
         raise TuningError(f"{where}: {error.what}", error.remedy) from error
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return frozenset(added | set(tokenizer.all_special_ids))

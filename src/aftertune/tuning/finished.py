@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 
 from aftertune.engines.adapters import refuse_kind
 from aftertune.engines.base import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from aftertune.engines.chat import render_prompt
 from aftertune.engines.directory import missing_directory, read_json, read_tokenizer
 from aftertune.engines.loading import (
     ModelSource,
-    end_tokens,
     fetch_from_hub,
     model_sha256,
     outline,
-    render_prompt,
+    response_ends,
 )
 from aftertune.engines.lora import plain_config, read_lora
 from aftertune.errors import EngineError, ModelError
@@ -136,7 +136,7 @@ def refuse_other_arm(
     else:
         _refuse_other_shapes(finished, linear)
         _refuse_quantized(finished, base)
-        ends, those = end_tokens(finished.path), engine.end_tokens
+        ends, those = response_ends(finished.path, engine.tokenizer), engine.end_tokens
         if ends != those:
             raise _differs(
                 finished,

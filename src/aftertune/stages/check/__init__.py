@@ -6,12 +6,24 @@ later stages read.
 
 from aftertune.records import BASELINE
 from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
+from aftertune.stages.check.messages import Marked, Messages
 from aftertune.stages.check.prepare import prepare
 from aftertune.stages.check.resolve import Resolved, resolve, resolve_all
 from aftertune.stages.check.scan import Overlap, Scan
 from aftertune.study import Study
 
-__all__ = ["Estimate", "Overlap", "Resolved", "Scan", "check", "estimate", "prepare", "resolve"]
+__all__ = [
+    "Estimate",
+    "Marked",
+    "Messages",
+    "Overlap",
+    "Resolved",
+    "Scan",
+    "check",
+    "estimate",
+    "prepare",
+    "resolve",
+]
 
 
 def check(study: Study) -> tuple[Resolved, Estimate]:

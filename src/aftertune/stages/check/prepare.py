@@ -105,6 +105,7 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
             for name, found in resolved.finished.items()
         },
         "scan": [asdict(found) for found in resolved.scans],
+        "messages": asdict(resolved.messages) if resolved.messages is not None else None,
         "judges": [
             {
                 "name": j.name,

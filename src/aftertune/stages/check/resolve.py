@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
+from aftertune.engines.chat import template_text
 from aftertune.engines.directory import read_config
 from aftertune.engines.loading import ModelSource, context_length, outline, resolve_model
 from aftertune.engines.openai import address_of
@@ -19,6 +20,13 @@ from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Checkpoint, Task, metrics_of
+from aftertune.stages.check.messages import (
+    Messages,
+    Prompts,
+    check_prompts,
+    refuse_same_prompts,
+    scan_messages,
+)
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.store import content_key
 from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, variants_of
@@ -52,6 +60,8 @@ class Resolved:
     scans: tuple[Scan, ...]  # one a recipe that aftertune tunes itself
     max_prompt_tokens: int | None
     prompt_tokens: dict[tuple[str, str | None], int]  # by task and system prompt: of all its items
+    prompts: Prompts | None
+    messages: Messages | None
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
@@ -82,7 +92,7 @@ def resolve(study: Study) -> Resolved:
     outline(model.path)
     config = read_config(model.path)
     context = context_length(config)
-    longest, prompt_tokens = _check_prompts(study, tasks, engine, context)
+    prompts = check_prompts(study, tasks, engine, context)
     rows = [_check_recipe(study, name, found, engine, context=context) for name, found in data.items()]
     finished = _finished(study, tasks, engine, model, linear)
     kept = [
@@ -91,7 +101,7 @@ def resolve(study: Study) -> Resolved:
     ]
     for name, held in held_out.items():
         encode_all(held, engine.tokenizer, max_length=_limit(study, name, context))
-    template = str(engine.tokenizer.chat_template)
+    template = template_text(engine.tokenizer)
     attention = max(kept, default=0)
     return Resolved(
         study=study,
@@ -103,8 +113,10 @@ def resolve(study: Study) -> Resolved:
         data=data,
         held_out=held_out,
         scans=_scans(study, tasks, data),
-        max_prompt_tokens=longest,
-        prompt_tokens=prompt_tokens,
+        max_prompt_tokens=prompts.longest,
+        prompt_tokens=prompts.n_tokens,
+        prompts=prompts,
+        messages=scan_messages(study, tasks, data, engine),
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         finished=finished,
         attention_bytes=attention,
@@ -121,9 +133,15 @@ def resolve_all(study: Study) -> dict[str, Resolved]:
     for name, variant in variants_of(study).items():
         try:
             found[name] = resolve(variant)
+            _refuse_idle(found[BASELINE], found[name])
         except AftertuneError as error:
             raise type(error)(f"variation {name}: {error.what}", error.remedy) from error
     return found
+
+
+def _refuse_idle(baseline: Resolved, varied: Resolved) -> None:
+    if baseline.prompts is not None and varied.prompts is not None:
+        refuse_same_prompts(baseline.study, baseline.prompts, varied.study, varied.prompts)
 
 
 def _served(
@@ -148,6 +166,8 @@ def _served(
         scans=(),
         max_prompt_tokens=None,
         prompt_tokens={},
+        prompts=None,
+        messages=None,
         training_tokens={},
         finished={},
         attention_bytes=0,
@@ -283,29 +303,6 @@ def targeted(linear: dict[str, tuple[int, int]], modules: Iterable[str] | None) 
         return linear
     ends = tuple(f".{module}" for module in modules)
     return {layer: shape for layer, shape in linear.items() if f".{layer}".endswith(ends)}
-
-
-def _check_prompts(
-    study: Study, tasks: tuple[Task, ...], engine: "TransformersEngine", context: int
-) -> tuple[int, dict[tuple[str, str | None], int]]:
-    """The longest prompt in tokens, and all of a task's under a system prompt.
-
-    Refuses a prompt that does not fit the context with its response.
-    """
-    longest, of_all = 0, dict[tuple[str, str | None], int]()
-    for system_prompt in {decoding.system_prompt for decoding in study.decodings.values()}:
-        max_tokens = max(d.max_tokens for d in study.decodings.values() if d.system_prompt == system_prompt)
-        for task in tasks:
-            lengths = [len(engine.render(item.prompt, system_prompt).token_ids) for item in task.items]
-            longest, of_all[task.name, system_prompt] = max(longest, *lengths), sum(lengths)
-            for item, n_tokens in zip(task.items, lengths, strict=True):
-                if n_tokens + max_tokens > context:
-                    raise DataError(
-                        f"task {task.name}, item {item.id!r}: {n_tokens} prompt tokens and max_tokens "
-                        f"{max_tokens} do not fit the model's context of {context}",
-                        "lower max_tokens, or leave the item out",
-                    )
-    return longest, of_all
 
 
 @dataclass(frozen=True, slots=True)
