@@ -88,7 +88,7 @@ def write_report(
             tables=shown,
             manifest=_manifest(manifest),
             warnings=grouped(analysis, head),
-            examples=choose(examples, head) if head and examples is not None else [],
+            examples=choose(examples, head, base=analysis.base) if head and examples is not None else [],
             explorer=_explorer(analysis, head, examples),
             n_items=n_items,
             single_runs=single_run_tables.sentences(analysis, head) if head else [],
