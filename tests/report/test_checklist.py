@@ -46,8 +46,8 @@ def test_it_is_filled_in_from_manifest_study_and_analysis(base: str, varied: Ana
         "margin": "5.0 points; fixed beforehand, in the study file",
         "level": "95%; fixed beforehand, in the study file",
         "missing judgments": "none in any of 24 cells",
-        "checkpoints × items × repeats on mini-harm, sampled; mini-lookalikes, sampled": f"1 × 60 × 5 ({base})"
-        ", 5 × 60 × 1 (chat, chat-self)",
+        "checkpoints × items × repeats on mini-harm, sampled; mini-lookalikes, sampled": "1 × 60 × 5 "
+        f"({base}), 5 × 60 × 1 (chat, chat-self)",
         "variation hotter": "procedure: decodings.sampled.temperature = 1.0",
         "numerics check float32": "failed: 3 of 1,200 responses changed",
         "hardware": "machine = x86_64, cores = 2, threads = 2, gpus = none",

@@ -109,7 +109,13 @@ class ReplayEngine:
 
     def _completion(self, request: Request, name: str, recorded: dict[_Cell, _Recorded]) -> Completion:
         _, _, task, item, content, repeat = request.stream
-        cell = (str(task), str(item), self._decodings[str(content)], int(repeat))
+        decoding = self._decodings.get(str(content))
+        if decoding is None:  # a variation's
+            reason = (
+                "the table holds responses of the study's own decodings, and a variation changed this one"
+            )
+            return Completion(request.key, "", None, None, ResponseStatus.FAILED, reason)
+        cell = (str(task), str(item), decoding, int(repeat))
         found = recorded.get(cell) or recorded.get((*cell[:2], None, cell[3]))
         if found is None:
             reason = f"the table holds no response of {name} to {task}/{item}, {cell[2]}, repeat {repeat}"
