@@ -26,7 +26,7 @@ def table(rng: np.random.Generator, *, agree: bool, missing: float, n_repeats: i
 
     `agree`: a value depends on model and item alone.
     """
-    n_items = int(rng.integers(6, 14))
+    n_items = int(rng.integers(5, 9))
     fixed = {name: rng.random(n_items) < 0.4 for name in SEEDS}
     frames: list[pl.DataFrame] = []
     for variation in ("baseline", *(v.name for v in VARIED)):
@@ -51,7 +51,7 @@ def analysed(frame: pl.DataFrame) -> Analysis:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(number=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.05, 0.3, 0.6]))
 def test_varied_minus_baseline_is_the_estimate_and_the_seeds_mean_is_the_rate(number: int, missing: float):
     found = analysed(table(stream(number, "missing"), agree=False, missing=missing))
@@ -76,7 +76,7 @@ def test_varied_minus_baseline_is_the_estimate_and_the_seeds_mean_is_the_rate(nu
     assert n_compared or missing == 0.6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(number=st.integers(0, 10**6), missing=st.sampled_from([0.02, 0.1, 0.3]))
 def test_missing_cells_alone_move_nothing(number: int, missing: float):
     found = analysed(table(stream(number, "agree"), agree=True, missing=missing, n_repeats=1))

@@ -82,6 +82,7 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
                 "model": resolved.model.sha256,
                 **asdict(estimate),
                 "scan": [asdict(scan) for scan in resolved.scans],
+                "languages": resolved.languages,
             }
         )
         return

@@ -1,5 +1,6 @@
 """What `check` prints: the study's cells, its cost and its precision."""
 
+from aftertune.commands.tasks import visible
 from aftertune.stages.check import Estimate, Resolved, Scan
 from aftertune.study import Study, finished_names
 
@@ -38,6 +39,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             f" {100 * estimate.detectable_difference:.1f} points is found with 80% power,"
             " if seeds move the rate by 4"
         )
+    lines += [f"  language     {visible(line, None)}" for line in resolved.languages]
     return [*lines, *(f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan))]
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.errors import DataError, nearest
-from aftertune.records import Finish, ResponseStatus
+from aftertune.records import Finish, ResponseStatus, Task
 from aftertune.sources import read_parquet
 from aftertune.store import canonical_json, content_key, file_sha256
 from aftertune.study import ReplaySpec, Study
@@ -84,6 +84,13 @@ class ReplayEngine:
         for name in names:
             if name not in known:
                 raise DataError(f"{self.path} holds no response of {name!r}", nearest(name, known))
+
+    def texts(self, name: str, tasks: Iterable[Task]) -> list[str]:
+        """The recorded texts of a model to the items of these tasks, in an order that no model chose."""
+        items = {(task.name, item.id) for task in tasks for item in task.items}
+        rows = self._read()[name].select("task", "item", "text").drop_nulls().iter_rows()
+        texts = [text for task, item, text in rows if (task, item) in items]
+        return sorted(texts, key=lambda text: hashlib.sha256(text.encode(errors="surrogatepass")).digest())
 
     def _read(self) -> dict[str, pl.DataFrame]:
         """The table's rows by model."""

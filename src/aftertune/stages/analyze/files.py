@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.held_out import held_out_of
+from aftertune.stages.analyze.languages import languages_of_import, languages_of_run
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
@@ -47,7 +50,14 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         varied=varied_of(run, study),
         corrections=corrections,
     )
-    warnings = (*half_finished(run), *_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
+    warnings = (
+        *languages_of_run(run, study),
+        *half_finished(run),
+        *_unfinished(run),
+        *_same_text(run),
+        *analysis.warnings,
+        *label_warnings,
+    )
     late = () if calibration is None else ("calibration",)
     losses = held_out_of(run, level=analysis.level)
     more = {
@@ -105,6 +115,7 @@ def analyze_file(
     spec: AnalysisSpec | None = None,
     columns: TableSpec | None = None,
     study: str | None = None,
+    responses: Path | None = None,
 ) -> Analysis:
     """Analyse a Parquet or CSV table and write the result to `written`.
 
@@ -114,13 +125,18 @@ def analyze_file(
         spec: level, margin, max_missing, primary; what it sets is marked as chosen after the run.
         columns: which column is which, and what the table does not say.
         study: its name; the table's by default.
+        responses: a table with the texts (key, text), where there is one: their language is looked at.
 
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
     found = observations_of(read_table(table), columns, source=str(table))
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
-    analysis = analysis.model_copy(update={"observations_sha256": file_sha256(table)})
+    noticed: list[Warning] = []
+    if responses is not None:
+        noticed = languages_of_import(found.frame, pl.read_parquet(responses, columns=["key", "text"]))
+    more = {"observations_sha256": file_sha256(table), "warnings": (*noticed, *analysis.warnings)}
+    analysis = analysis.model_copy(update=more)
     _write(analysis, written)
     return analysis
 

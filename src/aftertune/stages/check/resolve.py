@@ -18,6 +18,7 @@ from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Task, metrics_of
+from aftertune.stages.check.languages import language_notes
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, variants_of
 from aftertune.tasks import load_task
@@ -52,6 +53,7 @@ class Resolved:
     prompt_tokens: dict[tuple[str, str | None], int]  # by task and system prompt: of all its items
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
+    languages: tuple[str, ...]  # what is in a language that a judge does not read, in sentences
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
 
@@ -104,6 +106,7 @@ def resolve(study: Study) -> Resolved:
         prompt_tokens=prompt_tokens,
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         finished=finished,
+        languages=language_notes(study, tasks, recorded={}, data=data),
         attention_bytes=attention,
     )
 
@@ -127,10 +130,14 @@ def _served(
     study: Study, spec: OpenAISpec | ReplaySpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]
 ) -> Resolved:
     """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
+    recorded: dict[str, list[str]] = {}
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
     else:
-        ReplayEngine(study, spec).check(str(c.served) for c in served_checkpoints(study, spec))
+        replay = ReplayEngine(study, spec)
+        names = [str(c.served) for c in served_checkpoints(study, spec)]
+        replay.check(names)
+        recorded = {name: replay.texts(name, tasks) for name in names}
     return Resolved(
         study=study,
         model=served_model(study, spec),
@@ -145,6 +152,7 @@ def _served(
         prompt_tokens={},
         training_tokens={},
         finished={},
+        languages=language_notes(study, tasks, recorded=recorded, data={}),
         attention_bytes=0,
     )
 
