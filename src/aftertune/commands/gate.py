@@ -105,7 +105,7 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
             "gate a study with recipes, or name the base of a table with --base",
         )
     p = analysis.primary
-    # A number of a half-finished study, or of responses that its judge does not read, is no ground for a pass.
+    # A half-finished study, or responses that the judge does not read, are no ground for a pass.
     doubted = {("half_finished", ""), ("language", f"{p.task} · {p.judge}")}
     doubts = [w.text for w in analysis.warnings if (w.code, w.where) in doubted]
     gated = tuple(_gated(d, doubts) for d in chosen)

@@ -10,7 +10,7 @@ from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.held_out import held_out_of
-from aftertune.stages.analyze.languages import languages_of_import, languages_of_run
+from aftertune.stages.analyze.languages import languages_of_run, languages_of_table
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
@@ -125,20 +125,30 @@ def analyze_file(
         spec: level, margin, max_missing, primary; what it sets is marked as chosen after the run.
         columns: which column is which, and what the table does not say.
         study: its name; the table's by default.
-        responses: a table with the texts (key, text), where there is one: their language is looked at.
+        responses: a table of the texts (key, text), where `table` has no column of them.
 
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    found = observations_of(read_table(table), columns, source=str(table))
+    rows = read_table(table)
+    found = observations_of(rows, columns, source=str(table))
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
-    noticed: list[Warning] = []
-    if responses is not None:
-        noticed = languages_of_import(found.frame, pl.read_parquet(responses, columns=["key", "text"]))
+    texts = _texts(rows, found.frame, responses)
+    noticed = [] if texts is None else languages_of_table(found.frame.with_columns(text=texts))
     more = {"observations_sha256": file_sha256(table), "warnings": (*noticed, *analysis.warnings)}
     analysis = analysis.model_copy(update=more)
     _write(analysis, written)
     return analysis
+
+
+def _texts(rows: pl.DataFrame, observed: pl.DataFrame, responses: Path | None) -> pl.Series | None:
+    """The text that each observation is of; None where neither table holds texts."""
+    if responses is None:
+        known = rows.schema.get("text") in (pl.String, pl.Categorical)
+        return rows["text"].cast(pl.String) if known else None
+    texts = pl.read_parquet(responses, columns=["key", "text"]).unique("key")
+    keys = observed.select(pl.col("response_key").cast(pl.String).alias("key"))
+    return keys.join(texts, on="key", how="left", maintain_order="left")["text"]
 
 
 def _write(analysis: Analysis, path: Path) -> None:

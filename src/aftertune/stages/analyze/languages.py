@@ -7,6 +7,7 @@ import polars as pl
 
 from aftertune.judges.added import judges_of
 from aftertune.judges.foreign_language import MOST_TEXTS, Foreign, english_only, foreign_language
+from aftertune.records import BASELINE
 from aftertune.records.analysis import LANGUAGE, Warning
 from aftertune.store import RunDirectory
 from aftertune.study import Study
@@ -16,73 +17,83 @@ _REMEDY = (
     "(`aftertune label`): until then this judge's numbers compare languages, not safety"
 )
 _ITEMS = 100  # of a task: their responses are read from disk
+_GIVEN = 5 * MOST_TEXTS  # texts of a model: short ones are skipped, so more are given than are read
 
 
 def languages_of_run(run: RunDirectory, study: Study) -> list[Warning]:
-    """Of a run's responses, and of those that its variations drew anew."""
+    """Of a run's responses, and of those that its variations generated again."""
     judges = [spec.name for spec in judges_of(run, study) if english_only(spec.known_name)]
-    if not judges:
-        return []
-    parts = [("", run)]
+    parts = [(BASELINE, run)]
     parts += [(v.name, run.of_variation(v.name, draws_anew=True)) for v in study.variations if v.draws_anew]
     return [
         warning
         for variation, part in parts
-        if part.requests.is_file() and part.items.is_file()
-        for warning in _warnings(_texts(part), judges, variation)
+        if judges and part.requests.is_file() and part.items.is_file()
+        for warning in _warnings(_responses(part), judges, variation)
     ]
 
 
-def languages_of_import(observations: pl.DataFrame, responses: pl.DataFrame) -> list[Warning]:
-    """Of an import: its judges by their names, where they are ours.
+def languages_of_table(observations: pl.DataFrame) -> list[Warning]:
+    """Of a table with texts, by its judges' names where they are ours.
 
     Args:
-        observations: model, task, judge, response_key, variation.
-        responses: key, text.
+        observations: model, task, item, judge, variation and text (null where it is not known).
     """
-    names = observations["judge"].cast(pl.String)
-    known = observations.filter(names.is_in([name for name in names.unique() if english_only(name)]))
-    texts = responses.select("key", "text").unique("key")
-    found: list[Warning] = []
-    for (variation, judge), rows in known.partition_by(["variation", "judge"], as_dict=True).items():
-        one = rows.select(pl.col("model", "task", "response_key").cast(pl.String)).unique()
-        told = one.join(texts, left_on="response_key", right_on="key").rename({"response_key": "key"})
-        found += _warnings(told, [str(judge)], "" if variation == "baseline" else str(variation))
-    return found
+    rows = observations.select(
+        pl.col("model", "task", "item", "judge").cast(pl.String),
+        pl.col("variation").cast(pl.String).replace("", BASELINE),
+        "text",
+    )
+    names = [name for name in rows["judge"].unique() if english_only(name)]
+    by_judge = rows.filter(pl.col("judge").is_in(names)).partition_by(
+        ["variation", "judge"], as_dict=True, maintain_order=True
+    )
+    return [
+        warning
+        for (variation, judge), of_judge in by_judge.items()
+        for warning in _warnings(of_judge.unique(maintain_order=True), [str(judge)], str(variation))
+    ]
 
 
-def _texts(run: RunDirectory) -> pl.DataFrame:
-    """Model, task, key and text of the responses to some items, which their names choose."""
-    items = run.read_table(run.items).select("task", "item")
-    ranks = [hashlib.sha256(f"{task}\0{item}".encode()).digest() for task, item in items.iter_rows()]
-    some = items.with_columns(rank=pl.Series(ranks)).sort("rank").group_by("task").head(_ITEMS).drop("rank")
+def _responses(run: RunDirectory) -> pl.DataFrame:
+    """Model, task, item and text of the responses to some items, which their names choose."""
+    items = _ranked(run.read_table(run.items).select("task", "item"))
+    some = items.sort("rank").group_by("task", maintain_order=True).head(_ITEMS).drop("rank")
     asked = run.read_table(run.requests).join(some, on=["task", "item"], how="semi")
-    responses = run.read_responses("key", "status", "text", "task", "item", of_items=some)
-    return asked.select("model", "task", "key").unique().join(responses.select("key", "text"), on="key")
+    texts = run.read_responses("key", "status", "text", "task", "item", of_items=some).select("key", "text")
+    asked = asked.select("model", "task", "item", "key").unique(maintain_order=True)
+    return asked.join(texts, on="key", how="inner", maintain_order="left").drop("key")
+
+
+def _ranked(frame: pl.DataFrame) -> pl.DataFrame:
+    """With a rank for each item, which is random and always the same."""
+    items = frame["item"].unique().to_list()
+    ranks = [hashlib.sha256(str(item).encode(errors="surrogatepass")).digest() for item in items]
+    return frame.with_columns(rank=pl.col("item").replace_strict(items, ranks, return_dtype=pl.Binary))
 
 
 def _warnings(responses: pl.DataFrame, judges: Collection[str], variation: str) -> list[Warning]:
     """One for each task and judge with a model whose responses are not English.
 
     Args:
-        responses: model, task, key, text; keys are hashes, so the first in their order are a random part.
+        responses: model, task, item, text.
         judges: those that read English alone, of all these responses.
-        variation: its name; empty for the baseline.
+        variation: its name.
     """
-    found: dict[str, dict[str, Foreign | None]] = {}
-    texts = responses.filter(pl.col("text").is_not_null()).sort("task", "model", "key")
+    found: dict[str, dict[str, Foreign]] = {}
+    texts = _ranked(responses.filter(pl.col("text").is_not_null())).sort(
+        "task", "model", "rank", maintain_order=True
+    )
     for (task, model), rows in texts.group_by("task", "model", maintain_order=True):
-        # Short texts are skipped, so more are given than are read.
-        found.setdefault(str(task), {})[str(model)] = foreign_language(rows["text"].head(5 * MOST_TEXTS))
+        foreign = foreign_language(rows["text"].head(_GIVEN))
+        if foreign is not None:
+            found.setdefault(str(task), {})[str(model)] = foreign
+    named = [] if variation == BASELINE else [variation]
     return [
         Warning(
-            code=LANGUAGE,
-            text=_text(judge, told),
-            remedy=_REMEDY,
-            where=" · ".join(part for part in (variation, task, judge) if part),
+            code=LANGUAGE, text=_text(judge, told), remedy=_REMEDY, where=" · ".join([*named, task, judge])
         )
-        for task, of_models in found.items()
-        if (told := {model: one for model, one in of_models.items() if one is not None})
+        for task, told in found.items()
         for judge in judges
     ]
 

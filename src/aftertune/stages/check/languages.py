@@ -29,8 +29,8 @@ def language_notes(
         data: by recipe; refusal-rules has counted the answers that refuse.
     """
     scanned = tuple(
-        f"LANGUAGE: answers of {recipe}'s data are {found}, and refusal-rules reads English only: how many of "
-        "them refuse is not known"
+        f"LANGUAGE: answers of {recipe}'s data are {found}, and refusal-rules reads English only: how many "
+        "of them refuse is not known"
         for recipe, rows in data.items()
         if (found := foreign_language(row[-1].content for row in rows.conversations[: rows.n_own]))
     )
