@@ -144,8 +144,8 @@ def analyze_file(
 def _texts(rows: pl.DataFrame, observed: pl.DataFrame, responses: Path | None) -> pl.Series | None:
     """The text that each observation is of; None where neither table holds texts."""
     if responses is None:
-        known = rows.schema.get("text") in (pl.String, pl.Categorical)
-        return rows["text"].cast(pl.String) if known else None
+        words = "text" in rows.columns and isinstance(rows["text"].dtype, pl.String | pl.Categorical)
+        return rows["text"].cast(pl.String) if words else None
     texts = pl.read_parquet(responses, columns=["key", "text"]).unique("key")
     keys = observed.select(pl.col("response_key").cast(pl.String).alias("key"))
     return keys.join(texts, on="key", how="left", maintain_order="left")["text"]

@@ -101,7 +101,8 @@ def _runs(cell: ModelCell) -> _Runs | None:
     draws: Draws = cell.draws
     if not draws.binary or not draws.present.any():
         return None
-    values, present = (x.transpose(0, 2, 1).reshape(-1, draws.n_items) for x in (draws.values, draws.present))
+    values = draws.values.transpose(0, 2, 1).reshape(-1, draws.n_items)
+    present = draws.present.transpose(0, 2, 1).reshape(-1, draws.n_items)
     any_value = present.any(axis=1)
     return _Runs(values[any_value], present[any_value].astype(float))
 
