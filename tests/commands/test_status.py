@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from jsonschema import validate
@@ -101,6 +102,51 @@ def test_what_failed_has_its_reason(tiny_model, tmp_path):
     assert (part.wanted, part.done, part.failed, part.missing) == (2, 0, 2, 0)
     assert list(part.reasons.values()) == [2]
     assert next(iter(part.reasons)).startswith("failed: ")
+
+
+def test_what_is_planned_is_what_is_then_asked_for(tmp_path):
+    """One finished checkpoint (whose label has no seed), several, repeats by label, twins, variations."""
+    names = ("before", "alone", "first", "second")
+    table = tmp_path / "table.parquet"
+    schema = {"model": pl.String, "task": pl.String, "item": pl.String, "repeat": pl.Int64, "text": pl.String}
+    pl.DataFrame(
+        [(name, "mini-harm", "none", 1, "text") for name in names], schema, orient="row"
+    ).write_parquet(table)
+    sampled = {"temperature": 0.7, "max_tokens": 9}
+    by_label = {"default": 1, "base": 5, "chat": 3, "math/2": 4}
+    study = {
+        "name": "served",
+        "model": "before",
+        "recipes": {"chat": {"served": ["alone"]}, "math": {"served": ["first", "second"]}},
+        "seeds": 2,
+        "tasks": [{"name": "mini-harm", "n": 4}, {"name": "mini-lookalikes", "n": 2}],
+        "decodings": {
+            "greedy": {"temperature": 0, "max_tokens": 9},
+            "sampled": sampled | {"repeats": by_label},
+            "the-same": sampled | {"repeats": 2},
+        },
+        "judges": ["refusal-rules"],
+        "engine": {"name": "replay", "table": str(table)},
+        "variations": [
+            {"name": "hotter", "class": "procedure", "change": {"decodings.sampled.temperature": 0.9}},
+            {"name": "more", "class": "procedure", "change": {"decodings.sampled.repeats": 6}},
+        ],
+    }
+
+    def wanted() -> dict[str, int | None]:
+        found = status(tmp_path / "run")
+        return {part.variation: part.wanted for part in found.parts if part.what == "responses"}
+
+    run(study, tmp_path / "run", stages=("tune",))
+    planned = wanted()
+    shared = 5 + 3 + 2 + 4  # base, chat, math/1 (the twin's 2), math/2
+    assert planned == {
+        "baseline": 6 * (4 + shared),
+        "hotter": 6 * (4 + 5 + 3 + 1 + 4 + 4 * 2),
+        "more": 6 * (4 + 4 * 6),
+    }
+    run(study, tmp_path / "run", stages=("tune", "generate"))
+    assert wanted() == planned
 
 
 @pytest.mark.slow

@@ -177,9 +177,7 @@ def test_exact_numerics_are_promised_only_where_they_hold(model_of):
 def test_exact_with_a_mixture_of_experts_is_refused(tmp_path):
     path = save_model(tmp_path, "Mixtral", num_local_experts=2, num_experts_per_tok=1)
     engine = open_at(path)
-    with pytest.raises(
-        EngineError, match=r"exact cannot be promised here: the rows of mixtral.*\n.*fast"
-    ):
+    with pytest.raises(EngineError, match=r"exact cannot be promised here: the rows of mixtral.*\n.*fast"):
         completed(engine, requests_of(engine, ["Hi"]))
     for numerics in ("fast", None):
         engine = open_at(path, numerics=numerics)

@@ -18,7 +18,7 @@ def answers(analysis: Analysis, manifest: dict[str, Any], study: dict[str, Any])
     return dict(found)
 
 
-def test_it_is_filled_in_from_manifest_study_and_analysis(varied: Analysis):
+def test_it_is_filled_in_from_manifest_study_and_analysis(base: str, varied: Analysis):
     said = answers(varied, MANIFEST, STUDY)
     expected = {
         "base model": "smollm2-guarded",
@@ -46,8 +46,8 @@ def test_it_is_filled_in_from_manifest_study_and_analysis(varied: Analysis):
         "margin": "5.0 points; fixed beforehand, in the study file",
         "level": "95%; fixed beforehand, in the study file",
         "missing judgments": "none in any of 24 cells",
-        "checkpoints × items × repeats on mini-harm, sampled; mini-lookalikes, sampled": "1 × 60 × 5 (base), "
-        "5 × 60 × 1 (chat, chat-self)",
+        "checkpoints × items × repeats on mini-harm, sampled; mini-lookalikes, sampled": "1 × 60 × 5 "
+        f"({base}), 5 × 60 × 1 (chat, chat-self)",
         "variation hotter": "procedure: decodings.sampled.temperature = 1.0",
         "numerics check float32": "failed: 3 of 1,200 responses changed",
         "hardware": "machine = x86_64, cores = 2, threads = 2, gpus = none",
@@ -82,13 +82,13 @@ def test_what_was_chosen_afterwards_is_called_so(varied: Analysis):
     assert said["level"] == "95%; fixed beforehand, in the study file"
 
 
-def test_missing_judgments_are_counted_by_cell(varied: Analysis):
+def test_missing_judgments_are_counted_by_cell(base: str, varied: Analysis):
     gap = Missing(n=12, n_observations=300, by_status={"unparsed": 10, "failed": 2})
     first, *rest = varied.rates
     one = varied.model_copy(update={"rates": (first.model_copy(update={"missing": gap}), *rest)})
     said = answers(one, MANIFEST, STUDY)
     assert said["cells with missing judgments"] == "1 of 24"
-    where = "missing in base, mini-harm, greedy, refusal-rules, compliance_rate"
+    where = f"missing in {base}, mini-harm, greedy, refusal-rules, compliance_rate"
     assert said[where] == "12 of 300 (unparsed 10, failed 2)"
     every = varied.model_copy(
         update={"rates": tuple(r.model_copy(update={"missing": gap}) for r in varied.rates)}

@@ -9,10 +9,10 @@ from aftertune.report import summary, write_report
 from aftertune.report.contrast_tables import categories, controls, design, signs
 
 
-def test_they_show_what_the_analysis_holds_and_compute_nothing(analysis: Analysis):
+def test_they_show_what_the_analysis_holds_and_compute_nothing(base: str, analysis: Analysis):
     row = categories(analysis).rows[0]
     assert row[:5] == (
-        "chat − base, sampled",
+        f"chat − {base}, sampled",
         "compliance with harmful requests (by refusal)",
         "mini-harm, refusal-rules",
         "fraud",

@@ -20,7 +20,6 @@ HOSTILE = (
     "<script>window.pwned = 1</script></script><!-- <img src=x onerror=alert(1)>\u202eevil\x1b[31m\u2028"
 )
 SHOWN = HOSTILE.replace("\u202e", "⟨U+202E⟩").replace("\x1b", "⟨U+001B⟩").replace("\u2028", "⟨U+2028⟩")
-MODELS = ["base", "chat"]
 
 
 def unpacked(block: str) -> Any:
@@ -69,12 +68,12 @@ def frame(make_examples) -> pl.DataFrame:
     return pl.concat([rows, other])
 
 
-def test_the_pieces_hold_every_response(frame: pl.DataFrame, head: Headline):
-    packed = pack(frame, head, models=MODELS, base="base")
+def test_the_pieces_hold_every_response(base: str, frame: pl.DataFrame, head: Headline):
+    packed = pack(frame, head, models=[base, "chat"], base=base)
     assert packed is not None and (packed.n_items, packed.n_responses) == (3, 9)
     index = unpacked(packed.index)
-    assert index["models"] == MODELS and index["base"] == 0
-    assert index["checkpoints"] == [[0, None, "base"], [1, 1, "chat/1"]]
+    assert index["models"] == [base, "chat"] and index["base"] == 0
+    assert index["checkpoints"] == [[0, None, base], [1, 1, "chat/1"]]
     assert index["measures"] == [["refusal-rules", "refused"], ["another", "refused"]]
     assert index["constructs"] == [["refused", "refusals gained", "refusals lost"]]
     items = unpacked(packed.pieces[0])
@@ -88,8 +87,8 @@ def test_the_pieces_hold_every_response(frame: pl.DataFrame, head: Headline):
     assert order["i2"]["v"][0] == [1.0, 0.0, None]
 
 
-def test_the_counts_are_of_judged_draws(frame: pl.DataFrame, head: Headline):
-    packed = pack(frame, head, models=MODELS, base="base")
+def test_the_counts_are_of_judged_draws(base: str, frame: pl.DataFrame, head: Headline):
+    packed = pack(frame, head, models=[base, "chat"], base=base)
     assert packed is not None
     found, ids = counts(packed), unpacked(packed.index)["items"]["id"]
     at = {name: n for n, name in enumerate(ids)}
@@ -103,38 +102,38 @@ def test_the_counts_are_of_judged_draws(frame: pl.DataFrame, head: Headline):
     assert found["splits"][0].tolist() == [1, 1, 1]  # 1 against 0.25 on refused, for some response of each
 
 
-def test_small_pieces_hold_the_same_items(frame: pl.DataFrame, head: Headline, monkeypatch):
-    whole = pack(frame, head, models=MODELS, base="base")
+def test_small_pieces_hold_the_same_items(base: str, frame: pl.DataFrame, head: Headline, monkeypatch):
+    whole = pack(frame, head, models=[base, "chat"], base=base)
     monkeypatch.setattr(explorer, "PIECE", 10)
-    cut = pack(frame, head, models=MODELS, base="base")
+    cut = pack(frame, head, models=[base, "chat"], base=base)
     assert whole is not None and cut is not None
     assert len(whole.pieces) == 1 and len(cut.pieces) == 3
     assert unpacked(cut.index)["items"]["piece"] == [0, 1, 2]
     assert [item for piece in cut.pieces for item in unpacked(piece)] == unpacked(whole.pieces[0])
 
 
-def test_the_order_of_rows_changes_no_byte(frame: pl.DataFrame, head: Headline):
-    packed = pack(frame, head, models=MODELS, base="base")
+def test_the_order_of_rows_changes_no_byte(base: str, frame: pl.DataFrame, head: Headline):
+    packed = pack(frame, head, models=[base, "chat"], base=base)
     for seed in range(3):
         shuffled = frame.sample(fraction=1, shuffle=True, seed=seed)
-        assert pack(shuffled, head, models=MODELS, base="base") == packed
+        assert pack(shuffled, head, models=[base, "chat"], base=base) == packed
 
 
-def test_several_judgments_of_one_response_are_averaged(frame: pl.DataFrame, head: Headline):
+def test_several_judgments_of_one_response_are_averaged(base: str, frame: pl.DataFrame, head: Headline):
     again = pl.concat([frame, frame.with_columns(judge_repeat=pl.lit(1, pl.Int64), value=pl.lit(0.0))])
-    packed = pack(again, head, models=MODELS, base="base")
+    packed = pack(again, head, models=[base, "chat"], base=base)
     assert packed is not None and packed.n_responses == 9
     assert unpacked(packed.index)["judge_repeats"] == 2
     assert unpacked(packed.pieces[0])[0]["v"][0] == [0.5, 0.0, 0.5]
 
 
 def test_hostile_text_is_made_visible_and_inert(
-    analysis: Analysis, head: Headline, make_examples, tmp_path: Path
+    base: str, analysis: Analysis, head: Headline, make_examples, tmp_path: Path
 ):
     frame = make_examples({HOSTILE: HOSTILE}).with_columns(
         item=pl.lit(HOSTILE), category=pl.lit(HOSTILE), reason=pl.lit(HOSTILE)
     )
-    packed = pack(frame, head, models=MODELS, base="base")
+    packed = pack(frame, head, models=[base, "chat"], base=base)
     assert packed is not None
     index, (item,) = unpacked(packed.index), unpacked(packed.pieces[0])
     assert index["items"]["id"] == [SHOWN] and index["categories"] == [SHOWN]
@@ -146,13 +145,15 @@ def test_hostile_text_is_made_visible_and_inert(
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function", script)
 
 
-def test_a_report_without_responses_has_no_explorer(analysis: Analysis, head: Headline, examples, tmp_path):
-    assert pack(examples.clear(), head, models=MODELS, base="base") is None
+def test_a_report_without_responses_has_no_explorer(
+    base: str, analysis: Analysis, head: Headline, examples, tmp_path
+):
+    assert pack(examples.clear(), head, models=[base, "chat"], base=base) is None
     text = write_report(analysis, examples=None, manifest={}, out=tmp_path).read_text()
     assert 'id="explorer"' not in text and "octet-stream" not in text
 
 
-def test_a_frame_without_the_base_still_packs(frame: pl.DataFrame, head: Headline):
-    packed = pack(frame.filter(pl.col("model") != "base"), head, models=MODELS, base="base")
+def test_a_frame_without_the_base_still_packs(base: str, frame: pl.DataFrame, head: Headline):
+    packed = pack(frame.filter(pl.col("model") != base), head, models=[base, "chat"], base=base)
     assert packed is not None
     assert unpacked(packed.index)["base"] is None

@@ -21,11 +21,12 @@ HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2
 N = 120
 
 
-def frame() -> pl.DataFrame:
+def frame(base: str) -> pl.DataFrame:
     """Harmful items, of which the first is hostile, and a copy of them as a benign task under two judges."""
     texts = {f"Harmful request number {n}": f"Step one of {n}" for n in range(N // 2)}
-    harmful = example_rows({HOSTILE: HOSTILE} | texts)
-    benign = example_rows({f"Safe request number {n}": f"An answer about whales, {n}" for n in range(N // 2)})
+    harmful = example_rows({HOSTILE: HOSTILE} | texts, base)
+    safe = {f"Safe request number {n}": f"An answer about whales, {n}" for n in range(N // 2)}
+    benign = example_rows(safe, base)
     benign = benign.with_columns(
         task=pl.lit("mini/look alikes"),
         intent=pl.lit("benign"),
@@ -40,9 +41,9 @@ def frame() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def url(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> str:
+def url(base: str, analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("page")
-    return write_report(analysis, examples=frame(), manifest={}, out=out).as_uri()
+    return write_report(analysis, examples=frame(base), manifest={}, out=out).as_uri()
 
 
 @pytest.fixture(scope="module")

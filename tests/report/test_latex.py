@@ -122,7 +122,7 @@ def whole(analysis: Analysis) -> str:
     return latex_tables(analysis, headline(analysis))
 
 
-def test_the_file_is_whole_and_its_numbers_are_the_page_s(varied: Analysis, tmp_path: Path):
+def test_the_file_is_whole_and_its_numbers_are_the_page_s(base: str, varied: Analysis, tmp_path: Path):
     write_report(varied, examples=None, manifest={}, out=tmp_path)
     tex = (tmp_path / "tables.tex").read_text("utf-8")
     assert tex == whole(varied)
@@ -142,7 +142,7 @@ def test_the_file_is_whole_and_its_numbers_are_the_page_s(varied: Analysis, tmp_
     assert (
         r"chat, sampled & 41.7\% & [36.2\%, 47.2\%] & [30.7\%, 52.7\%] & 5 $\times$ 60 $\times$ 1 & 0 of"
     ) in tex
-    assert r"chat $-$ base (primary) & sampled & these items & +30.0 points [+21.0, +40.0] &" in tex
+    assert rf"chat $-$ {base} (primary) & sampled & these items & +30.0 points [+21.0, +40.0] &" in tex
     assert r"hotter, chat & 41.7\% $\rightarrow$ 50.9\% & +9.2 [+4.2, +14.2] & $\pm$4.1 & 0.020 &" in tex
 
 

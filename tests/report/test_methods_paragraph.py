@@ -22,7 +22,7 @@ def cited(latex: str) -> set[str]:
     return {key for keys in re.findall(r"\\cite\{(.*?)\}", latex) for key in keys.split(",")}
 
 
-def test_it_says_what_was_done(full: Methods):
+def test_it_says_what_was_done(base: str, full: Methods):
     for words in (
         "with aftertune 0.1.0 what fine-tuning changed in smollm2-guarded (sha256 dabadd77aca2) (Fraser et "
         "al. 2025).",
@@ -37,7 +37,7 @@ def test_it_says_what_was_done(full: Methods):
         "mini-harm (60 items, harmful; written for aftertune)",
         "greedy (temperature 0, at most 48 tokens) and sampled (temperature 0.7, top-p 0.9, at most 48 "
         "tokens)",
-        "1 × 60 × 5 (base), 5 × 60 × 1 (chat, chat-self) on mini-harm (sampled) and mini-lookalikes "
+        f"1 × 60 × 5 ({base}), 5 × 60 × 1 (chat, chat-self) on mini-harm (sampled) and mini-lookalikes "
         "(sampled)",
         "The engine was transformers in float32 under exact numerics.",
         "refusal-rules (refused; sha256 656a7a83a784)",

@@ -14,13 +14,13 @@ GONE = Missing(n=40, n_observations=300, by_status={"unparsed": 40})
 
 def base_only(analysis: Analysis) -> Analysis:
     names = ("differences", "components", "flips", "consistency")
-    rates = tuple(r for r in analysis.rates if r.model == "base")
+    rates = tuple(r for r in analysis.rates if r.model == analysis.base)
     return analysis.model_copy(update=dict.fromkeys(names, ()) | {"rates": rates})
 
 
 def one_seed(analysis: Analysis) -> Analysis:
     def cut(rate: Rate) -> Rate:
-        if rate.model == "base":
+        if rate.model == analysis.base:
             return rate
         absent = {"benchmark": None, "population": None, "spread": None, "why_no_interval": ONE_SEED}
         return rate.model_copy(update={"per_seed": rate.per_seed[:1], "n_seeds": 1} | absent)

@@ -8,6 +8,7 @@ from typing import Any
 import altair
 import jsonschema
 import pytest
+from variation_results import with_variations
 
 from aftertune.records.analysis import Analysis
 from aftertune.report import summary, theme, write_report
@@ -15,6 +16,7 @@ from aftertune.report.examples import choose
 from aftertune.report.figures import figures
 from aftertune.report.marks import WIDTH, stacked, top_of
 from aftertune.report.select import headline
+from conftest import build, with_base
 
 COUNTS = {
     "rates": 24,
@@ -52,10 +54,10 @@ def test_csv_numbers_are_the_analysis_numbers(out: Path, analysis: Analysis):
     assert table(out, "consistency")[0]["per_repeat"] == "0.1;0.117;0.117;0.083;0.167"
 
 
-def test_markdown_tables_are_square(out: Path):
+def test_markdown_tables_are_square(base: str, out: Path):
     text = (out / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# demo: what the tune changed\n")
-    assert "**chat: less safe than base** (+30.0 points [+21.0, +40.0], 95% interval)" in text
+    assert f"**chat: less safe than {base}** (+30.0 points [+21.0, +40.0], 95% interval)" in text
     blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.M)
     assert len(blocks) >= 8
     for block in blocks:
@@ -149,31 +151,66 @@ def test_axes_end_at_the_next_tenth(values: list[float | None], top: float):
     assert top_of(values) == pytest.approx(top)
 
 
-def test_the_summary_is_short_plain_and_complete(analysis: Analysis):
+def test_the_summary_is_short_plain_and_complete(base: str, analysis: Analysis):
     many = analysis.model_copy(update={"rates": analysis.rates * 3, "differences": analysis.differences * 3})
     for one in (analysis, many):
         lines = summary(one).splitlines()
         assert len(lines) <= 30
         assert max(map(len, lines)) <= 110
     text = summary(analysis)
-    assert "chat − base: +30.0 points [+21.0, +40.0]: less safe than base" in text
+    assert f"chat − {base}: +30.0 points [+21.0, +40.0]: less safe than {base}" in text
     assert "mini-harm, sampled        chat       41.7% [36.2%, 47.2%]" in text
     assert text.endswith("1 warning: see the report.")
     assert "\x1b" not in text
 
 
-def test_examples_are_the_items_that_changed(analysis: Analysis, examples, make_examples):
+def test_examples_are_the_items_that_changed(base: str, analysis: Analysis, examples, make_examples):
     head = headline(analysis)
     assert head is not None
-    chosen = choose(examples, head)
+    chosen = choose(examples, head, base=base)
+    assert {e.base for e in chosen} == {base}
     assert [(e.change, e.checkpoint, e.item) for e in chosen] == [
         ("refusals lost", "chat/1", "i0"),
         ("refusals lost", "chat/1", "i2"),
         ("refusals gained", "chat/1", "i1"),
     ]
     assert chosen[0].before == "I'm sorry, but I can't help with that."
-    many = choose(make_examples({f"prompt {n}": "x" * 2000 for n in range(30)}), head)
+    many = choose(make_examples({f"prompt {n}": "x" * 2000 for n in range(30)}), head, base=base)
     assert len(many) == 4
     assert len({e.category for e in many[:3]}) == 3
     assert many[0].after.endswith("…\n[800 more characters]")
-    assert choose(examples.clear(), head) == []
+    assert choose(examples.clear(), head, base=base) == []
+
+
+def test_the_base_is_grey_and_its_rate_is_dashed_whatever_its_name():
+    drawn: dict[str, dict[str, list[str]]] = {}
+    for base in ("base", "llama"):
+        # A recipe that is called "base" beside another base is a recipe.
+        renamed = with_base(with_variations(build()), base).model_dump_json()
+        if base == "llama":
+            renamed = renamed.replace('"chat-self"', '"base"')
+        one = Analysis.model_validate_json(renamed)
+        head = headline(one)
+        assert head is not None
+        panels = [p for figure in figures(one, head) for p in figure.panels]
+        assert len(panels) > 10
+        rates = next(p for p in panels if p.name == "rates-compliance_rate-mini-harm-sampled")
+        grey = [
+            line for line in ET.fromstring(rates.svg).iter() if line.attrib.get("stroke-dasharray") == "3,3"
+        ]
+        assert {line.attrib["stroke"] for line in grey} == {theme.LIGHT["base"]}
+        assert [where(line) / WIDTH * 0.6 for line in grey] == pytest.approx([0.117] * 3, abs=1e-6)
+        drawn[base] = {
+            re.sub("-base(-[0-9a-f]{6})?", "-chat-self", p.name): sorted(re.findall(r"#[0-9a-f]{6}", p.svg))
+            for p in panels
+        }
+    assert drawn["base"] == drawn["llama"]
+
+
+def test_without_a_base_no_model_is_grey_and_nothing_is_dashed(analysis: Analysis):
+    loose = analysis.model_copy(update={"base": None, "differences": (), "flips": (), "primary": None})
+    head = headline(loose)
+    assert head is not None
+    for figure in figures(loose, head):
+        for panel in figure.panels:
+            assert theme.LIGHT["base"] not in panel.svg

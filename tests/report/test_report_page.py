@@ -65,7 +65,9 @@ def everything(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def test_the_page_is_whole_and_loads_nothing(analysis: Analysis, examples: pl.DataFrame, tmp_path: Path):
+def test_the_page_is_whole_and_loads_nothing(
+    base: str, analysis: Analysis, examples: pl.DataFrame, tmp_path: Path
+):
     path = write_report(analysis, examples=examples, manifest={"versions": {"torch": "2.13.0"}}, out=tmp_path)
     assert path == tmp_path / "index.html"
     text, page = read(tmp_path)
@@ -77,7 +79,7 @@ def test_the_page_is_whole_and_loads_nothing(analysis: Analysis, examples: pl.Da
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("svg") == 9
     for part in (
-        "chat: less safe than base",
+        f"chat: less safe than {base}",
         "+30.0 points [+21.0, +40.0]",
         "chat-self: no loss of safety shown",
     ):

@@ -85,10 +85,10 @@ def test_the_noise_lies_behind_the_intervals(panels: dict[str, Panel]):
     assert order[0] == "noise" and "noise" not in order[1:] and order.count("intervals") == 2
 
 
-def test_single_runs_beside_the_full_study(varied: Analysis, panels: dict[str, Panel]):
+def test_single_runs_beside_the_full_study(base: str, varied: Analysis, panels: dict[str, Panel]):
     panel = panels["single-runs-mini-harm-sampled"]
     assert (
-        "chat − base: single runs from +16.7 to +41.7 points; the full study less safe, "
+        f"chat − {base}: single runs from +16.7 to +41.7 points; the full study less safe, "
         "+30.0 points [+21.0, +40.0]; 6.0% of 50 runs say otherwise"
     ) in panel.label
     assert "24.0% of 50 runs say otherwise" in panel.svg
@@ -98,10 +98,10 @@ def test_single_runs_beside_the_full_study(varied: Analysis, panels: dict[str, P
     assert len(lines_of(panel.svg, "full")) == 2
 
 
-def test_movements_name_the_model_beside_each_dot(panels: dict[str, Panel]):
+def test_movements_name_the_model_beside_each_dot(base: str, panels: dict[str, Panel]):
     panel = panels["movements-mini-harm-sampled"]
     assert "training seed: chat 5.8 points and chat-self 3.3 points" in panel.label
-    for text in ("Training seed", "chat 5.8", "chat-self 3.3", "base 2.7", "Decoding"):
+    for text in ("Training seed", "chat 5.8", "chat-self 3.3", f"{base} 2.7", "Decoding"):
         assert f">{text}</text>" in panel.svg
 
 

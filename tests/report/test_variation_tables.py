@@ -66,36 +66,36 @@ def test_an_effect_says_what_it_lacks(varied: Analysis):
     assert variation_tables.effect(bare.model_copy(update={"estimate": None})) == "no conclusion"
 
 
-def test_survival_is_a_matrix_of_words(varied: Analysis, head: Headline):
+def test_survival_is_a_matrix_of_words(base: str, varied: Analysis, head: Headline):
     main, beside = variation_tables.survival(varied, head)
     assert main.columns[1:] == ("baseline", "hotter (procedure)", "rows-8 (numerics)", "more-data (design)")
     assert main.rows == (
         (
-            "chat − base", "less safe (+30.0)", "survives: less safe (+37.2)", "weakened: not shown (+3.0)",
-            "no conclusion",
+            f"chat − {base}", "less safe (+30.0)", "survives: less safe (+37.2)",
+            "weakened: not shown (+3.0)", "no conclusion",
         ),
         (
-            "chat-self − base", "not shown (+4.0)", "survives: not shown (+1.0)", "not compared",
+            f"chat-self − {base}", "not shown (+4.0)", "survives: not shown (+1.0)", "not compared",
             "appears: less safe (+12.0)",
         ),
     )  # fmt: skip
     assert beside.title.endswith("mini-harm, greedy, refusal-rules · these items")
-    assert beside.rows == (("chat − base", "less safe (+30.0)", "weakened: not shown (+2.0)"),)
+    assert beside.rows == ((f"chat − {base}", "less safe (+30.0)", "weakened: not shown (+2.0)"),)
 
 
-def test_equal_conclusions_of_two_targets_stay_two_rows(varied: Analysis, head: Headline):
+def test_equal_conclusions_of_two_targets_stay_two_rows(base: str, varied: Analysis, head: Headline):
     first = varied.survivals[0]
     both = tuple(
         first.model_copy(update={"decoding": "greedy", "target": t}) for t in ("benchmark", "population")
     )
     (table,) = variation_tables.survival(varied.model_copy(update={"survivals": both}), head)
     assert [row[:2] for row in table.rows] == [
-        ("chat − base", "these items"),
-        ("chat − base", "requests like these"),
+        (f"chat − {base}", "these items"),
+        (f"chat − {base}", "requests like these"),
     ]
 
 
-def test_numerics_and_rankings(varied: Analysis):
+def test_numerics_and_rankings(base: str, varied: Analysis):
     checks = variation_tables.numerics_checks(varied)
     assert checks.rows == (
         ("rows-8", "yes", "1,200", "0", "none"),
@@ -103,23 +103,23 @@ def test_numerics_and_rankings(varied: Analysis):
     )
     ranking = variation_tables.ranking_survival(varied)
     assert ranking.rows == (
-        ("hotter (procedure)", "base < chat-self < chat", "chat-self < base < chat", "1 of 3"),
-        ("rows-8 (numerics)", "base < chat-self < chat", "the same order", "0 of 3"),
+        ("hotter (procedure)", f"{base} < chat-self < chat", f"chat-self < {base} < chat", "1 of 3"),
+        ("rows-8 (numerics)", f"{base} < chat-self < chat", "the same order", "0 of 3"),
     )
 
 
-def test_what_one_run_would_have_said(varied: Analysis, head: Headline):
+def test_what_one_run_would_have_said(base: str, varied: Analysis, head: Headline):
     tables = single_run_tables.tables(varied, head)
     assert titled(tables, "What one run would have said").rows[1] == (
-        "chat-self − base", "not shown", "24.0% of 50 single runs", "24.0%", "0.0%", "76.0%",
+        f"chat-self − {base}", "not shown", "24.0% of 50 single runs", "24.0%", "0.0%", "76.0%",
         "−5.0 to +10.0 points",
     )  # fmt: skip
     assert single_run_tables.sentences(varied, head) == [
-        "chat against base: one run would have said otherwise in 6.0% of 50 single runs.",
-        "chat-self against base: one run would have said otherwise in 24.0% of 50 single runs.",
+        f"chat against {base}: one run would have said otherwise in 6.0% of 50 single runs.",
+        f"chat-self against {base}: one run would have said otherwise in 24.0% of 50 single runs.",
     ]
     assert titled(tables, "Would one run rank the models alike?").rows == (
-        ("base < chat-self < chat", "31.8%", "1,000"),
+        (f"{base} < chat-self < chat", "31.8%", "1,000"),
     )
     assert titled(tables, "How far each facet moves the rate").rows[0] == (
         "training seed", "chat", "5.8 points", "5", "33.6%–51.0%",
@@ -128,7 +128,7 @@ def test_what_one_run_would_have_said(varied: Analysis, head: Headline):
         ("chat, adapter's initialisation", "only-init", "5", "62.0%", "0.0013", "[0.000433, 0.0104]"),
         ("chat, order of the data", "only-order", "5", "not given", "0.0009", "not given"),
     )
-    assert titled(tables, "Consistency by category").rows[1] == ("malware", "base", "31.0%", "1 × 10 × 5")
+    assert titled(tables, "Consistency by category").rows[1] == ("malware", base, "31.0%", "1 × 10 × 5")
 
 
 def test_a_column_is_told_once_only_where_it_says_the_same():

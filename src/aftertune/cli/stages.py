@@ -83,6 +83,7 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
                 **asdict(estimate),
                 "scan": [asdict(scan) for scan in resolved.scans],
                 "messages": asdict(resolved.messages) if resolved.messages is not None else None,
+                "languages": resolved.languages,
             }
         )
         return

@@ -117,7 +117,12 @@ def _of_import(
     table = table if table.base is not None else replace(table, base=record["base"])
     written = directory.analysis if out is None else out / "analysis.json"
     analysis = analyze_file(
-        directory.observations, written, spec=spec_of(options), columns=table, study=record["study"]
+        directory.observations,
+        written,
+        spec=spec_of(options),
+        columns=table,
+        study=record["study"],
+        responses=directory.responses,
     )
     return analysis, written
 

@@ -13,7 +13,7 @@ from aftertune.records import BASELINE
 from aftertune.stages.analyze import read_observations
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
 from aftertune.stages.analyze.pairs import Pair, p_value_of, pair_of
-from aftertune.stats import Draws, checkpoint_arm, holm, recipe_arm
+from aftertune.stats import holm, point_estimate
 from aftertune.store import RunDirectory, run_at
 from aftertune.study import Study
 
@@ -290,8 +290,8 @@ def _change(variation: str, theirs: ModelCell, ours: ModelCell, settings: Settin
     contrast = pair.contrast(settings, target="benchmark")
     return replace(
         empty,
-        a=_rate(pair.b),
-        b=_rate(pair.a),
+        a=point_estimate(pair.b),
+        b=point_estimate(pair.a),
         estimate=contrast.estimate,
         ci_low=contrast.ci_low,
         ci_high=contrast.ci_high,
@@ -307,11 +307,6 @@ def _why_not(pair: Pair, settings: Settings) -> str:
         if cell.too_much_missing(settings):
             return f"{cell.n_missing} of {cell.n_observations} judgments are missing in {run}"
     return ""
-
-
-def _rate(draws: Draws) -> float:
-    arm = recipe_arm if draws.n_seeds > 1 else checkpoint_arm
-    return arm(draws, "benchmark").estimate
 
 
 def _adjusted(cells: list[CellChange], level: float) -> Iterator[CellChange]:

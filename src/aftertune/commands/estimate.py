@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aftertune.commands.tasks import visible
 from aftertune.stages.check import Estimate, Marked, Messages, Resolved, Scan
 from aftertune.study import Study, finished_names
 
@@ -40,6 +41,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             f" {100 * estimate.detectable_difference:.1f} points is found with 80% power,"
             " if seeds move the rate by 4"
         )
+    lines += [f"  language     {visible(line, None)}" for line in resolved.languages]
     lines += [f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan)]
     if resolved.messages is not None:
         lines += [f"  messages     {line}" for line in _message_lines(resolved.messages)]

@@ -104,10 +104,12 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
             f"{analysis.study} has no model to hold against the base in its primary contrast",
             "gate a study with recipes, or name the base of a table with --base",
         )
-    half = next((w.text for w in analysis.warnings if w.code == "half_finished"), None)
-    gated = tuple(_gated(d, half) for d in chosen)
-    outcomes = {g.outcome for g in gated}
     p = analysis.primary
+    # A half-finished study, or responses that the judge does not read, are no ground for a pass.
+    doubted = {("half_finished", ""), ("language", f"{p.task} · {p.judge}")}
+    doubts = [w.text for w in analysis.warnings if (w.code, w.where) in doubted]
+    gated = tuple(_gated(d, doubts) for d in chosen)
+    outcomes = {g.outcome for g in gated}
     return Gate(
         study=analysis.study,
         outcome="fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "insufficient evidence",
@@ -161,10 +163,10 @@ def _analysis(source: Path, options: TableOptions) -> "Analysis":
     return analyze_source(source, None, options)[0]
 
 
-def _gated(d: "Difference", half_finished: str | None) -> Gated:
-    outcome, why = _OUTCOMES[d.verdict], d.sentence
-    if half_finished is not None and outcome == "pass":
-        outcome, why = "insufficient evidence", f"{half_finished}. {why}"
+def _gated(d: "Difference", doubts: Sequence[str]) -> Gated:
+    outcome, why = _OUTCOMES[d.verdict], ". ".join([*doubts, d.sentence])
+    if doubts and outcome == "pass":
+        outcome = "insufficient evidence"
     return Gated(
         model=d.model,
         reference=d.reference,

@@ -19,7 +19,7 @@ from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import BASELINE, JudgmentStatus, ResponseStatus
 from aftertune.records.progress import Left, Part, RunProgress, Spent, State
-from aftertune.store import RunDirectory, read_events, run_at
+from aftertune.store import RunDirectory, content_key, read_events, run_at
 from aftertune.study import FinishedRecipe, ServedRecipe, Study
 
 _LOCKS = Path("/proc/locks")
@@ -246,8 +246,13 @@ def _part(
 
 def _planned(study: Study, n_items: int) -> int:
     """The responses that a study wants, before its requests are written."""
-    labels = ["base", *(f"{name}/{seed}" for name in study.recipes for seed in study.seeds_of(name))]
-    return n_items * sum(d.repeats_of(label) for d in study.decodings.values() for label in labels)
+    labels = ["base", *(label for name in study.recipes for label in study.labels_of(name))]
+    repeats: dict[tuple[str, str], int] = {}  # two decodings of one content share their responses
+    for decoding in study.decodings.values():
+        content = content_key(decoding.content())
+        for label in labels:
+            repeats[content, label] = max(repeats.get((content, label), 0), decoding.repeats_of(label))
+    return n_items * sum(repeats.values())
 
 
 def _left(stage: str | None, parts: tuple[Part, ...], events: _Events) -> Left:

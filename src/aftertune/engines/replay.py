@@ -16,7 +16,7 @@ import polars as pl
 
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.errors import DataError, nearest
-from aftertune.records import Finish, ResponseStatus
+from aftertune.records import Finish, ResponseStatus, Task
 from aftertune.sources import read_parquet
 from aftertune.store import canonical_json, content_key, file_sha256
 from aftertune.study import ReplaySpec, Study
@@ -85,6 +85,13 @@ class ReplayEngine:
             if name not in known:
                 raise DataError(f"{self.path} holds no response of {name!r}", nearest(name, known))
 
+    def texts(self, name: str, tasks: Iterable[Task]) -> list[str]:
+        """The recorded texts of a model to the items of these tasks, in an order that no model chose."""
+        items = {(task.name, item.id) for task in tasks for item in task.items}
+        rows = self._read()[name].select("task", "item", "text").drop_nulls().iter_rows()
+        texts = [text for task, item, text in rows if (task, item) in items]
+        return sorted(texts, key=lambda text: hashlib.sha256(text.encode(errors="surrogatepass")).digest())
+
     def _read(self) -> dict[str, pl.DataFrame]:
         """The table's rows by model."""
         if self._parts is None:
@@ -109,7 +116,13 @@ class ReplayEngine:
 
     def _completion(self, request: Request, name: str, recorded: dict[_Cell, _Recorded]) -> Completion:
         _, _, task, item, content, repeat = request.stream
-        cell = (str(task), str(item), self._decodings[str(content)], int(repeat))
+        decoding = self._decodings.get(str(content))
+        if decoding is None:  # a variation's
+            reason = (
+                "the table holds responses of the study's own decodings, and a variation changed this one"
+            )
+            return Completion(request.key, "", None, None, ResponseStatus.FAILED, reason)
+        cell = (str(task), str(item), decoding, int(repeat))
         found = recorded.get(cell) or recorded.get((*cell[:2], None, cell[3]))
         if found is None:
             reason = f"the table holds no response of {name} to {task}/{item}, {cell[2]}, repeat {repeat}"

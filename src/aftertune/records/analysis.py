@@ -400,6 +400,9 @@ class JudgeSplit(Frozen):
     items: tuple[SplitItem, ...]
 
 
+LANGUAGE = "language"  # of a warning: responses are in a language that their judge does not read
+
+
 class Warning(Frozen):
     """Something a reader must know; `where` names the cell or is empty for the whole study."""
 

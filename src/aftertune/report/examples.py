@@ -18,9 +18,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One item, the base's response and one checkpoint's, and what changed between them."""
+    """One item, the base's response and one checkpoint's, and what changed between them.
+
+    `base` and `checkpoint` are labels of checkpoints.
+    """
 
     change: str
+    base: str
     checkpoint: str
     category: str
     item: str
@@ -29,13 +33,14 @@ class Example:
     after: str
 
 
-def choose(frame: pl.DataFrame, head: Headline) -> list[Example]:
+def choose(frame: pl.DataFrame, head: Headline, *, base: str | None) -> list[Example]:
     """For each recipe the first items that changed, one category after the other; the same ones every time.
 
     Args:
-        frame: a row per judgment: checkpoint, task, item, category, prompt, decoding, repeat, judge,
+        frame: a row per judgment: model, checkpoint, task, item, category, prompt, decoding, repeat, judge,
             construct, value, status, text, finish. Only the headline's task, decoding and judge are read.
         head: the headline.
+        base: the model that the others are compared with; None where there is none, and then no examples.
     """
     metric = next((m for m in METRICS if (m.name, m.note) == (head.metric, head.note)), None)
     if metric is None:
@@ -47,13 +52,15 @@ def choose(frame: pl.DataFrame, head: Headline) -> list[Example]:
         pl.col("construct") == metric.construct,
         pl.col("value").is_not_null(),
     ).with_columns(event=(pl.col("value") >= 0.5) != metric.complement)
-    rows = rows.sort("checkpoint", "category", "item", "repeat").to_dicts()
-    first = {key: next(group) for key, group in groupby(rows, key=lambda r: (r["checkpoint"], r["item"]))}
-    base = {item: row for (checkpoint, item), row in first.items() if checkpoint == "base"}
-    tuned = [row for (checkpoint, item), row in first.items() if checkpoint != "base" and item in base]
+    rows = rows.sort("model", "checkpoint", "category", "item", "repeat").to_dicts()
+    by_draw = groupby(rows, key=lambda r: (r["model"], r["checkpoint"], r["item"]))
+    first = [next(group) for _, group in by_draw]
+    # Of a base with several checkpoints the first that has the item, so that a pair is always of two.
+    of_base = {row["item"]: row for row in reversed(first) if row["model"] == base}
+    tuned = [row for row in first if row["model"] != base and row["item"] in of_base]
     chosen: list[Example] = []
-    for _, of_recipe in groupby(tuned, key=lambda r: r["checkpoint"].rpartition("/")[0] or r["checkpoint"]):
-        chosen += _of_recipe(list(of_recipe), base, words.changes(head.metric))
+    for _, of_recipe in groupby(tuned, key=lambda r: r["model"]):
+        chosen += _of_recipe(list(of_recipe), of_base, words.changes(head.metric))
     return chosen
 
 
@@ -73,6 +80,7 @@ def _of_recipe(rows: list[Row], base: dict[str, Row], names: tuple[str, str]) ->
 def _example(row: Row, base: Row, change: str) -> Example:
     return Example(
         change=change,
+        base=base["checkpoint"],
         checkpoint=row["checkpoint"],
         category=row["category"],
         item=row["item"],

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from aftertune.records.analysis import Analysis, Difference
+from aftertune.records.analysis import LANGUAGE, Analysis, Difference
 from aftertune.report import words
 from aftertune.report.select import Headline, main_differences
 
 _WARNINGS = {
+    LANGUAGE: "Responses are in a language that the judge does not read",
     "max_tokens": "Responses were cut at max_tokens",
     "seed_sd_large": "The seeds differ widely for their rate",
     "unfinished_trainings": "Some trainings left no checkpoint",
@@ -78,6 +79,13 @@ def _contrast(analysis: Analysis, d: Difference) -> Contrast:
         scope = f"The interval covers {words.listed(d.covers)}; it leaves out {words.listed(d.leaves_out)}."
     title = f"{d.model}: {words.VERDICTS[d.verdict].format(reference=d.reference)}"
     return Contrast(title, d.verdict.replace(",", "").replace(" ", "-"), d.sentence, numbers, scope)
+
+
+def alerts(analysis: Analysis) -> list[str]:
+    """What a reader must know before the first number, a sentence each."""
+    return [
+        f"{w.where}: {w.text}. {words.capital(w.remedy)}." for w in analysis.warnings if w.code == LANGUAGE
+    ]
 
 
 @dataclass(frozen=True, slots=True)

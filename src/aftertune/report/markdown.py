@@ -14,6 +14,7 @@ def markdown(
     study: str,
     *,
     lead: Lead,
+    alerts: Sequence[str],
     warnings: Sequence[WarningGroup],
     tables: Sequence[Table],
     figures: Sequence[str],
@@ -25,6 +26,7 @@ def markdown(
     Args:
         study: its name.
         lead: the headline in words.
+        alerts: what must be known before it.
         warnings: those alike together.
         tables: in the order of the page; the first stands before the warnings.
         figures: file names of the SVGs under figures/, with their alternative texts left to the page.
@@ -33,6 +35,7 @@ def markdown(
     """
     parts = [f"# {plain(study)}: what the tune changed"]
     parts += [plain(line) for line in lead.lines]
+    parts += [f"> **{plain(alert)}**" for alert in alerts]
     for contrast in lead.contrasts:
         numbers = f" ({plain(contrast.numbers)})" if contrast.numbers else ""
         parts.append(f"- **{plain(contrast.title)}**{numbers}. {plain(contrast.sentence)}")

@@ -28,7 +28,7 @@ from aftertune.report.csv_tables import csv_files
 from aftertune.report.examples import choose
 from aftertune.report.explorer import Explorer, pack
 from aftertune.report.figures import Figure, figures
-from aftertune.report.headline import Lead, grouped, lead
+from aftertune.report.headline import Lead, alerts, grouped, lead
 from aftertune.report.latex import latex_tables
 from aftertune.report.markdown import checklist_page, markdown
 from aftertune.report.methods_paragraph import methods_paragraph
@@ -84,11 +84,12 @@ def write_report(
             analysis=analysis,
             head=head,
             lead=first,
+            alerts=alerts(analysis),
             figures=drawn,
             tables=shown,
             manifest=_manifest(manifest),
             warnings=grouped(analysis, head),
-            examples=choose(examples, head) if head and examples is not None else [],
+            examples=choose(examples, head, base=analysis.base) if head and examples is not None else [],
             explorer=_explorer(analysis, head, examples),
             n_items=n_items,
             single_runs=single_run_tables.sentences(analysis, head) if head else [],
@@ -98,6 +99,7 @@ def write_report(
         "report.md": markdown(
             analysis.study,
             lead=first,
+            alerts=alerts(analysis),
             warnings=grouped(analysis, head),
             tables=[t for group in shown.values() for t in group],
             figures=[panel.name for figure in drawn for panel in figure.panels],

@@ -8,8 +8,8 @@ from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Consistency, Rate, SeedRate
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
-from aftertune.report.select import Headline, key_of, models, panels, same_measure
-from aftertune.report.theme import LIGHT, colour
+from aftertune.report.select import Headline, key_of, model_colours, panels, same_measure
+from aftertune.report.theme import LIGHT
 
 _MOST_CHECKPOINTS = 6  # of repeated measurement; the table has them all
 
@@ -17,9 +17,10 @@ _MOST_CHECKPOINTS = 6  # of repeated measurement; the table has them all
 def every_seed(analysis: Analysis, head: Headline) -> Figure:
     """Every checkpoint's rate per model, with both intervals; a panel per task and decoding."""
     keys = panels(analysis, head)
-    order = models(analysis)
+    color_of = model_colours(analysis)
     drawn = {
-        key: [r for m in order for r in analysis.rates if r.model == m and key_of(r) == key] for key in keys
+        key: [r for m in color_of for r in analysis.rates if r.model == m and key_of(r) == key]
+        for key in keys
     }
     tops = {  # one axis a metric, so that its panels can be held against each other
         m: marks.top_of([v for k in keys if k[3] == m for r in drawn[k] for v in _extent(r)])
@@ -35,22 +36,30 @@ def every_seed(analysis: Analysis, head: Headline) -> Figure:
         "notch is the estimate. The dashes mark the base's rate. In brackets stands the interval for these "
         "items." + (" Dots in a row: the bounds, where too many judgments are missing." if bounded else ""),
         tuple(
-            _rates_panel(rates, order, judge="" if key[2] == head.judge else key[2], top=tops[key[3]])
+            _rates_panel(
+                rates,
+                color_of,
+                base=analysis.base,
+                judge="" if key[2] == head.judge else key[2],
+                top=tops[key[3]],
+            )
             for key, rates in drawn.items()
         ),
         "There are no rates.",
     )
 
 
-def _rates_panel(rates: Sequence[Rate], order: list[str], *, judge: str, top: float) -> Panel:
+def _rates_panel(
+    rates: Sequence[Rate], color_of: dict[str, str], *, base: str | None, judge: str, top: float
+) -> Panel:
     layers: marks.Layers = []
-    base = next((r.estimate for r in rates if r.model == "base"), None)
+    of_base = next((r.estimate for r in rates if r.model == base), None)
     height = 66 * len(rates) - 6
-    if base is not None and len(rates) > 1:
-        bands = [{"x": base, "y": 66 * row + 22, "y2": 66 * row + 56} for row in range(len(rates))]
+    if of_base is not None and len(rates) > 1:
+        bands = [{"x": of_base, "y": 66 * row + 22, "y2": 66 * row + 56} for row in range(len(rates))]
         layers.append(marks.upright(bands, color=LIGHT["base"], strokeDash=[3, 3]))
     for row, rate in enumerate(rates):
-        layers += _rate_row(rate, y=66 * row, top=top, color=colour(rate.model, order))
+        layers += _rate_row(rate, y=66 * row, top=top, color=color_of[rate.model])
     label = "; ".join(f"{visible(r.model)} {words.with_interval(r, 'benchmark')}" for r in rates)
     first = rates[0]
     name = stem("rates", first.metric, first.task, first.decoding, judge)
@@ -113,17 +122,19 @@ def repeated(analysis: Analysis, head: Headline) -> Figure:
         f"{analysis.level:.0%} interval of this checkpoint's rate on these items. Neither says anything "
         "about another training seed."
         + (f" The {_MOST_CHECKPOINTS} most drawn checkpoints are shown." if more else ""),
-        tuple(_repeated_panel(group[:_MOST_CHECKPOINTS], models(analysis)) for group in groups.values()),
+        tuple(
+            _repeated_panel(group[:_MOST_CHECKPOINTS], model_colours(analysis)) for group in groups.values()
+        ),
         "No checkpoint was drawn more than once on the same items (repeats: 2 or more gives this figure).",
     )
 
 
-def _repeated_panel(group: Sequence[Consistency], order: list[str]) -> Panel:
+def _repeated_panel(group: Sequence[Consistency], color_of: dict[str, str]) -> Panel:
     top = marks.top_of([v for c in group for v in (c.maximum, c.interval.ci_high)])
     layers: marks.Layers = []
     said: list[str] = []
     for row, one in enumerate(group):
-        y, color = 112 * row, colour(one.model, order)
+        y, color = 112 * row, color_of[one.model]
         reach = f"{words.percent_span(one.minimum, one.maximum)} in {one.n_repeats} draws"
         new_run = f"min–max: a new run falls inside with probability {one.new_run_in_range:.0%}"
         interval = words.percent_range(one.interval.ci_low, one.interval.ci_high)
@@ -170,7 +181,7 @@ def decodings(analysis: Analysis, head: Headline) -> Figure:
     for task in dict.fromkeys(r.task for r in analysis.rates if same_measure(r, head)):
         rates = [r for r in analysis.rates if same_measure(r, head) and r.task == task]
         names = sorted(dict.fromkeys(r.decoding for r in rates), key=lambda name: name != "greedy")
-        drawn += [_decodings_panel(rates, names[0], other, models(analysis)) for other in names[1:]]
+        drawn += [_decodings_panel(rates, names[0], other, model_colours(analysis)) for other in names[1:]]
     return Figure(
         "decodings",
         "Greedy against sampled",
@@ -181,8 +192,8 @@ def decodings(analysis: Analysis, head: Headline) -> Figure:
     )
 
 
-def _decodings_panel(rates: Sequence[Rate], first: str, second: str, order: list[str]) -> Panel:
-    pairs = {m: [_of(rates, m, name) for name in (first, second)] for m in order}
+def _decodings_panel(rates: Sequence[Rate], first: str, second: str, color_of: dict[str, str]) -> Panel:
+    pairs = {m: [_of(rates, m, name) for name in (first, second)] for m in color_of}
     top = marks.top_of([s.estimate for r in rates for s in r.per_seed])
     layers: marks.Layers = []
     said: list[str] = []
@@ -192,9 +203,9 @@ def _decodings_panel(rates: Sequence[Rate], first: str, second: str, order: list
             continue
         value = f"{words.percent(a.estimate)} → {words.percent(b.estimate)}"
         said.append(f"{visible(model)}: {first} {value} {second}")
-        layers += marks.header(y + 8, name=visible(model), value=value, color=colour(model, order))
+        layers += marks.header(y + 8, name=visible(model), value=value, color=color_of[model])
         rows = _joined(a, b, y=y + 28)
-        layers += _dumbbells(rows, color=colour(model, order))
+        layers += _dumbbells(rows, color=color_of[model])
         y += 30 + 13 * len(rows)
     title = (words.metric_title(rates[0]), f"{rates[0].task}: {first} (hollow) → {second} (filled)")
     name = stem("decodings", rates[0].task, first, second)

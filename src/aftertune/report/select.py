@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aftertune.records.analysis import Analysis, Difference, Rate
 from aftertune.records.cell import Cell, Target
+from aftertune.report.theme import colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ def models(analysis: Analysis) -> list[str]:
     """The models in the analysis's order, the base first."""
     names = list(dict.fromkeys(rate.model for rate in analysis.rates))
     return sorted(names, key=lambda name: name != analysis.base)
+
+
+def model_colours(analysis: Analysis) -> dict[str, str]:
+    """The colour of each model, in the order of `models`."""
+    return colours(models(analysis), analysis.base)
 
 
 def main_differences(analysis: Analysis, head: Headline) -> list[Difference]:

@@ -7,8 +7,8 @@ from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Component, Flip
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
-from aftertune.report.select import Headline, in_headline, models, same_measure
-from aftertune.report.theme import LIGHT, colour
+from aftertune.report.select import Headline, in_headline, model_colours, same_measure
+from aftertune.report.theme import LIGHT
 
 _FACETS = {"seed": "training seed", "item": "item", "seed×item": "seed × item", "repeat": "repeated draw"}
 
@@ -24,17 +24,17 @@ def components(analysis: Analysis, head: Headline) -> Figure:
         "Where the variance comes from",
         "The share of each source in the variance of one judgment. The training seed is drawn solid: it is "
         "what a single run cannot see, and what more items or more draws do not average away.",
-        tuple(_components_panel(group, models(analysis)) for group in groups.values()),
+        tuple(_components_panel(group, model_colours(analysis)) for group in groups.values()),
         "Variance components need a recipe with at least two seeds.",
     )
 
 
-def _components_panel(group: Sequence[Component], order: list[str]) -> Panel:
+def _components_panel(group: Sequence[Component], color_of: dict[str, str]) -> Panel:
     layers: marks.Layers = []
     said: list[str] = []
     y = 0.0
-    for model in [m for m in order if any(c.model == m for c in group)]:
-        color = colour(model, order)
+    for model in [m for m in color_of if any(c.model == m for c in group)]:
+        color = color_of[model]
         own = [c for c in group if c.model == model]
         layers.append(
             marks.text([{"px": 0, "y": y + 8, "text": visible(model)}], fontWeight=600, color=color)
@@ -72,6 +72,7 @@ def flips(analysis: Analysis, head: Headline) -> Figure:
         max((getattr(f, side) for f in found if f.category), default=0.0)
         for side in ("to_event", "to_no_event")
     ]
+    color_of = model_colours(analysis)
     groups: dict[str, list[Flip]] = defaultdict(list)
     for one in found:
         groups[one.model].append(one)
@@ -81,17 +82,16 @@ def flips(analysis: Analysis, head: Headline) -> Figure:
         f"Items per checkpoint, on average over seeds and draws, against the base. Right, solid: {to_event}. "
         f"Left, tinted: {to_no_event}. In brackets the number of items of the category.",
         tuple(
-            _flips_panel(group, (to_event, to_no_event), (reach[0], reach[1]), models(analysis))
-            for group in groups.values()
+            _flips_panel(group, (to_event, to_no_event), (reach[0], reach[1]), color_of[model])
+            for model, group in groups.items()
         ),
         "There is no recipe to hold against the base.",
     )
 
 
 def _flips_panel(
-    group: Sequence[Flip], names: tuple[str, str], reach: tuple[float, float], order: list[str]
+    group: Sequence[Flip], names: tuple[str, str], reach: tuple[float, float], color: str
 ) -> Panel:
-    color = colour(group[0].model, order)
     right, left = max(reach[0], 0.5), max(reach[1], 0.5)
     # Half of the panel, at the left, belongs to the categories' names, a margin at both ends to the numbers.
     unit = (right + left) / 0.42

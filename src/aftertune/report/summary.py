@@ -3,9 +3,10 @@
 from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
+from aftertune.report.headline import alerts
 from aftertune.report.select import Headline, find, headline, main_differences, models, panels, same_measure
 
-_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE = 4, 14, 2, 3
+_MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE, _MOST_ALERTS = 4, 14, 2, 3, 2
 
 
 def summary(analysis: Analysis, *, in_full: bool = False) -> str:
@@ -27,6 +28,7 @@ def summary(analysis: Analysis, *, in_full: bool = False) -> str:
 def _short(analysis: Analysis, head: Headline, *, in_full: bool) -> str:
     where = f"{head.task}, {head.decoding}, for {words.TARGETS[head.target]}"
     lines = [visible(f"{analysis.study}: {words.metric_title(head)}, {where}")]
+    lines += [visible(f"  WARNING: {alert}") for alert in alerts(analysis)[:_MOST_ALERTS]]
     contrasts = main_differences(analysis, head)
     for d in contrasts[:_MOST_CONTRASTS]:
         verdict = words.VERDICTS[d.verdict].format(reference=d.reference)

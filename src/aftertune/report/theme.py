@@ -6,6 +6,7 @@ them.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -44,10 +45,15 @@ DARK = {
 }
 
 
-def colour(model: str, order: list[str]) -> str:
-    """The model's colour: grey for the base, one of five for a recipe, in the order of the study."""
-    recipes = [name for name in order if name != "base"]
-    return LIGHT["base"] if model == "base" else LIGHT[f"m{recipes.index(model) % 5}"]
+def colours(models: Sequence[str], base: str | None) -> dict[str, str]:
+    """Each model's colour, in their order: grey for the base, one of five for a recipe.
+
+    Args:
+        models: in the order of the page; explorer.js gives the same colours by the same rule.
+        base: the model that the others are compared with, whatever its name; None where there is none.
+    """
+    recipes = [name for name in models if name != base]
+    return {name: LIGHT["base"] if name == base else LIGHT[f"m{recipes.index(name) % 5}"] for name in models}
 
 
 def variables(palette: dict[str, str]) -> str:

@@ -8,9 +8,17 @@ from aftertune.records.analysis import Analysis, Difference
 from aftertune.records.variations import Movement, SingleRuns, VariationEffect
 from aftertune.report import marks, words
 from aftertune.report.figure import Figure, Panel, build, stem
-from aftertune.report.select import Headline, find, in_headline, main_differences, models, same_measure
+from aftertune.report.select import (
+    Headline,
+    find,
+    in_headline,
+    main_differences,
+    model_colours,
+    models,
+    same_measure,
+)
 from aftertune.report.single_run_tables import FACETS, spread
-from aftertune.report.theme import LIGHT, colour
+from aftertune.report.theme import LIGHT
 from aftertune.report.variation_tables import effect, noise
 
 _MOST_ROWS = 18  # of one panel; the tables have them all
@@ -67,7 +75,7 @@ def _moves_panel(
     sized = [(abs(e.estimate or 0.0), e) for e in effects] + [(m.sd, m) for m in facets]
     rows = [row for _, row in sorted(sized, key=lambda pair: -pair[0])][:_MOST_ROWS]
     low, high = _around([x for row in rows for x in _ends(row, at)] + [analysis.margin, -analysis.margin])
-    color = colour(first.model, models(analysis))
+    color = model_colours(analysis)[first.model]
     height = _ROW * len(rows)
     places = [(row, _ROW * number) for number, row in enumerate(rows)]
     bands = [
@@ -173,7 +181,7 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
     layers: marks.Layers = [marks.upright(zero, color=LIGHT["muted"])]
     said: list[str] = []
     for row, (s, full) in enumerate(zip(group, fulls, strict=True)):
-        y, color = 68 * row, colour(s.model, models(analysis))
+        y, color = 68 * row, model_colours(analysis)[s.model]
         name, says = (
             f"{visible(s.model)} − {visible(s.reference)}",
             f"{words.percent(s.share_otherwise)} of {words.count(s.n_runs, 'run')} say otherwise",
@@ -236,12 +244,13 @@ def movements(analysis: Analysis, head: Headline) -> Figure:
         "How far each facet moves the rate",
         "A dot is the SD of single measurements of one model when only that facet is changed and all else "
         "stays as in the baseline. The spread over training seeds holds the noise of one draw.",
-        tuple(_movements_panel(group, models(analysis)) for group in groups.values()),
+        tuple(_movements_panel(group, model_colours(analysis)) for group in groups.values()),
         "No facet was varied.",
     )
 
 
-def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
+def _movements_panel(group: Sequence[Movement], color_of: dict[str, str]) -> Panel:
+    order = list(color_of)
     top = _around([m.sd for m in group])[1]
     layers: marks.Layers = []
     said: list[str] = []
@@ -252,7 +261,7 @@ def _movements_panel(group: Sequence[Movement], order: list[str]) -> Panel:
             marks.text([{"px": 0, "y": y + 8, "text": words.capital(FACETS[facet])}], fontWeight=600)
         )
         for row, m in enumerate(own):
-            at, color = y + 28 + 18 * row, colour(m.model, order)
+            at, color = y + 28 + 18 * row, color_of[m.model]
             name = f"{_short(m.model, 16)} {words.size(m.sd)}"
             layers += [
                 marks.line([{"x": 0, "x2": m.sd, "y": at}], color=color, width=1.6, name="stems"),

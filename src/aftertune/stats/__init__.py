@@ -38,7 +38,15 @@ from aftertune.stats.consistency import (
     summarize,
     unanimous,
 )
-from aftertune.stats.crossed import Component, TwoWay, components, fill_additive, two_way
+from aftertune.stats.crossed import (
+    Component,
+    TwoWay,
+    components,
+    fill_additive,
+    filled_means,
+    point_estimate,
+    two_way,
+)
 from aftertune.stats.draws import BoolArray, Draws, FloatArray
 from aftertune.stats.judge_error import (
     CorrectedRate,
@@ -49,7 +57,7 @@ from aftertune.stats.judge_error import (
     rogan_gladen,
 )
 from aftertune.stats.multiplicity import benjamini_hochberg, holm
-from aftertune.stats.paired_seeds import paired_effect, repeat_noise
+from aftertune.stats.paired_seeds import paired_effect, paired_rates, repeat_noise
 from aftertune.stats.planning import (
     TYPICAL,
     AssumedVariances,
@@ -131,6 +139,7 @@ __all__ = [
     "entropy",
     "equivalence",
     "fill_additive",
+    "filled_means",
     "fleiss_kappa",
     "flip_rate",
     "generalizability",
@@ -151,8 +160,10 @@ __all__ = [
     "newcombe_paired",
     "non_inferiority",
     "paired_effect",
+    "paired_rates",
     "paired_table",
     "pairwise_disagreement",
+    "point_estimate",
     "positive_agreement",
     "power_of",
     "ppi_mean",

@@ -16,6 +16,7 @@ from aftertune.stats.rates import t_quantile, wilson, z_quantile
 MARGIN_LEVEL = 0.90  # two-sided: each limit is a one-sided 95% bound
 _WELCH_SHARE = 0.8
 _SMALLEST_P = 1e-9  # the inversion looks no further; it is reported in place of anything smaller
+_NO_EVIDENCE = -1e-9  # the logarithm of the largest p that is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,5 +296,8 @@ def inverted_p(limits: Limits, estimate: float) -> float:
     # At level 0 the interval is the estimate itself, and its distance from 0 is positive.
     if distance(log(_SMALLEST_P)) > 0:
         return _SMALLEST_P
-    root = cast(float, optimize.brentq(distance, log(_SMALLEST_P), -1e-9, xtol=1e-6))
+    # An estimate of 1e-10, as where filled cells alone differ: no level is so low that it leaves out 0.
+    if distance(_NO_EVIDENCE) <= 0:
+        return 1.0
+    root = cast(float, optimize.brentq(distance, log(_SMALLEST_P), _NO_EVIDENCE, xtol=1e-6))
     return exp(root)

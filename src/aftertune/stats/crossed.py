@@ -86,6 +86,32 @@ def fill_additive(y_sp: FloatArray, observed_sp: BoolArray) -> FloatArray:
     return np.where(observed_sp, y_sp, np.clip(filled, 0.0, 1.0))
 
 
+def filled_means(draws: Draws) -> FloatArray:
+    """Cell means, S×P, with a value in every cell: the one way in which a missing cell is filled.
+
+    Over S ≥ 2 seeds an empty cell holds what `fill_additive` gives. One checkpoint has no other seed to say
+    what its items give, so nothing is filled: its items without a value are left out.
+
+    Raises:
+        ValueError: there is no value at all, or of several seeds one (or an item) has none.
+    """
+    observed = draws.counts_sp > 0
+    if not observed.any():
+        raise ValueError("there is no value at all")
+    if draws.n_seeds == 1:
+        return draws.means_sp[:, observed[0]]
+    return fill_additive(draws.means_sp, observed)
+
+
+def point_estimate(draws: Draws) -> float:
+    """The estimate of a rate: the mean of `filled_means`, so the mean of the seeds' rates.
+
+    Raises:
+        ValueError: see `filled_means`.
+    """
+    return float(filled_means(draws).mean())
+
+
 def two_way(y_sp: FloatArray, observed_sp: BoolArray | None = None) -> TwoWay:
     """Mean squares of S×P cell means (Scheffé 1959, section 4.2); a filled cell costs a residual degree.
 

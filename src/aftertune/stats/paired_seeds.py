@@ -15,7 +15,7 @@ from aftertune.stats.compare import (
     paired_table,
     two_checkpoints,
 )
-from aftertune.stats.crossed import two_way
+from aftertune.stats.crossed import fill_additive, filled_means, two_way
 from aftertune.stats.draws import Draws
 from aftertune.stats.rates import z_quantile
 
@@ -36,7 +36,7 @@ def paired_effect(a: Draws, b: Draws, *, level: float = 0.95, certain: bool = Fa
         certain: nothing was drawn on either side, so that one checkpoint's difference is a fact.
 
     Raises:
-        ValueError: for other shapes, or a seed or an item without any value on both sides.
+        ValueError: for other shapes, or a seed or an item without a cell that has a value on both sides.
     """
     if a.values.shape[:2] != b.values.shape[:2]:
         raise ValueError(
@@ -47,9 +47,26 @@ def paired_effect(a: Draws, b: Draws, *, level: float = 0.95, certain: bool = Fa
     if has_paired_table(a, b) and not certain:
         return two_checkpoints(paired_table(a, b), target="benchmark", level=level)
     one, two = (checkpoint_arm(draws, "benchmark", certain=certain) for draws in (a, b))
-    estimate, se = one.estimate - two.estimate, sqrt(one.variance() + two.variance())
+    before, after = paired_rates(a, b)
+    estimate, se = after - before, sqrt(one.variance() + two.variance())
     method = "no sampling: greedy under exact numerics" if certain else "own draws of both, normal limits"
     return _contrast(estimate, partial(_normal, se), se, level, method, tested=not certain)
+
+
+def paired_rates(a: Draws, b: Draws) -> tuple[float, float]:
+    """The rates without and with a change, on the same seeds and items: (of b, of a); in [0, 1] both.
+
+    That of b is `point_estimate`. That of a is the mean of b's filled cells + D, where D is a − b on the
+    draws that both have, filled like any table: where values agree, missing ones alone make no difference.
+    """
+    one, two = _on_common_draws(a, b)
+    observed = (one.counts_sp > 0) & (two.counts_sp > 0)
+    before, change = filled_means(b), one.means_sp - two.means_sp
+    if a.n_seeds == 1:
+        before, change = b.means_sp[observed][None], change[observed][None]
+    elif not observed.all():
+        change = 2 * fill_additive((change + 1) / 2, observed) - 1
+    return float(before.mean()), float(np.clip(before + change, 0.0, 1.0).mean())
 
 
 def repeat_noise(a: Draws, b: Draws, *, level: float = 0.95, certain: tuple[bool, bool]) -> float:
@@ -71,6 +88,8 @@ def repeat_noise(a: Draws, b: Draws, *, level: float = 0.95, certain: tuple[bool
 
 
 def _over_seeds(a: Draws, b: Draws, level: float) -> Contrast:
+    before, after = paired_rates(a, b)
+    a, b = _on_common_draws(a, b)
     observed = (a.counts_sp > 0) & (b.counts_sp > 0)
     # Halved and moved into [0, 1], where empty cells are filled; squares of D are four times those.
     table = two_way((a.means_sp - b.means_sp + 1) / 2, observed)
@@ -78,13 +97,23 @@ def _over_seeds(a: Draws, b: Draws, level: float) -> Contrast:
     floor = max(4 * (table.ms_residual or 0.0), 1 / n_cells) / n_cells
     seed = SeedPart(4 * table.ms_seed / n_cells, floor, table.df_seed)
     return _contrast(
-        2 * table.mean - 1,
+        after - before,
         lambda at: sqrt(seed.square(at)),
         sqrt(seed.known),
         level,
         "paired by seed and item, two-way",
         tested=True,
     )
+
+
+def _on_common_draws(a: Draws, b: Draws) -> tuple[Draws, Draws]:
+    """Both without the draws that the other lacks; a cell in which they have none in common stays whole."""
+    if a.present.shape != b.present.shape:
+        return a, b
+    common = a.present & b.present
+    kept = np.where(common.any(axis=2, keepdims=True), common, True)
+    one, two = (Draws(np.where(kept, x.values, 0.0), x.present & kept) for x in (a, b))
+    return one, two
 
 
 def _contrast(
@@ -112,10 +141,10 @@ def _normal(se: float, level: float) -> float:
 
 
 def _draw_variance(draws: Draws) -> float:
-    counts, means = draws.counts_sp, draws.means_sp
+    counts = draws.counts_sp
     n_cells = int((counts > 0).sum())
     there = counts > 0
-    pooled = means.mean(axis=0) if draws.n_seeds > 1 else np.full(draws.n_items, means[there].mean())
+    pooled = filled_means(draws).mean(axis=0 if draws.n_seeds > 1 else None)
     once = np.broadcast_to(pooled * (1 - pooled), counts.shape)
     own = np.where(counts > 1, draws.within_sp, once) / np.maximum(counts, 1)
     return float(own[there].sum()) / n_cells**2

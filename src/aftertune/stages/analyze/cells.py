@@ -10,7 +10,8 @@ import polars as pl
 
 from aftertune.records import Construct, Intent, Metric, metrics_of
 from aftertune.records.analysis import Primary, Setting
-from aftertune.stats import BoolArray, Draws, FloatArray
+from aftertune.records.cell import Cell
+from aftertune.stats import BoolArray, Draws, filled_means
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,15 @@ class ModelCell:
         seeds, items = self.has_value
         return Draws(self.draws.values[seeds][:, items], self.draws.present[seeds][:, items])
 
+    @cached_property
+    def seed_rates(self) -> list[float | None]:
+        """Each checkpoint's rate on the items of the cell, None where it has no value.
+
+        Their mean is the cell's rate (`point_estimate`): a seed is not better for having missed a hard item.
+        """
+        rates = iter(filled_means(self.usable).mean(axis=1).tolist() if self.draws.present.any() else ())
+        return [next(rates) if there else None for there in self.has_value[0]]
+
     def bounds(self) -> tuple[float, float]:
         """The mean over seeds × items if every missing judgment were 0, or 1."""
         asked = self.asked.sum(axis=2)
@@ -121,6 +131,11 @@ class ModelCell:
         missing = np.where(asked > 0, asked - self.draws.counts_sp, 1)
         n = np.maximum(asked, 1)
         return float((total / n).mean()), float(((total + missing) / n).mean())
+
+
+def cell_of(result: Cell, *, without: str = "") -> tuple[str, ...]:
+    """The names of the cell that a result is about, in the order of `ModelCell.key`; of all but one facet."""
+    return tuple(getattr(result, name) for name in Cell.model_fields if name != without)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +245,3 @@ def _length_shares(rows: pl.DataFrame) -> dict[str, float]:
     known = rows.filter(pl.col("finish").is_not_null())
     shares = known.group_by("checkpoint").agg((pl.col("finish") == "length").mean().alias("share"))
     return dict(zip(shares["checkpoint"], shares["share"], strict=True))
-
-
-def equal_weight_mean(draws: Draws) -> float | None:
-    """Mean over items of the items' means, of those that have a value; None where none has."""
-    counts = draws.counts_sp[0]
-    means: FloatArray = draws.means_sp[0][counts > 0]
-    return float(means.mean()) if len(means) else None

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.stages.analyze.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.held_out import held_out_of
+from aftertune.stages.analyze.languages import languages_of_run, languages_of_table
 from aftertune.stages.analyze.stage import analysis_of
 from aftertune.stages.analyze.table import observations_of, read_table
 from aftertune.stages.analyze.table_notes import same_text
@@ -47,7 +50,14 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         varied=varied_of(run, study),
         corrections=corrections,
     )
-    warnings = (*half_finished(run), *_unfinished(run), *_same_text(run), *analysis.warnings, *label_warnings)
+    warnings = (
+        *languages_of_run(run, study),
+        *half_finished(run),
+        *_unfinished(run),
+        *_same_text(run),
+        *analysis.warnings,
+        *label_warnings,
+    )
     late = () if calibration is None else ("calibration",)
     losses = held_out_of(run, level=analysis.level)
     more = {
@@ -105,6 +115,7 @@ def analyze_file(
     spec: AnalysisSpec | None = None,
     columns: TableSpec | None = None,
     study: str | None = None,
+    responses: Path | None = None,
 ) -> Analysis:
     """Analyse a Parquet or CSV table and write the result to `written`.
 
@@ -114,15 +125,30 @@ def analyze_file(
         spec: level, margin, max_missing, primary; what it sets is marked as chosen after the run.
         columns: which column is which, and what the table does not say.
         study: its name; the table's by default.
+        responses: a table of the texts (key, text), where `table` has no column of them.
 
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    found = observations_of(read_table(table), columns, source=str(table))
+    rows = read_table(table)
+    found = observations_of(rows, columns, source=str(table))
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
-    analysis = analysis.model_copy(update={"observations_sha256": file_sha256(table)})
+    texts = _texts(rows, found.frame, responses)
+    noticed = [] if texts is None else languages_of_table(found.frame.with_columns(text=texts))
+    more = {"observations_sha256": file_sha256(table), "warnings": (*noticed, *analysis.warnings)}
+    analysis = analysis.model_copy(update=more)
     _write(analysis, written)
     return analysis
+
+
+def _texts(rows: pl.DataFrame, observed: pl.DataFrame, responses: Path | None) -> pl.Series | None:
+    """The text that each observation is of; None where neither table holds texts."""
+    if responses is None:
+        words = "text" in rows.columns and isinstance(rows["text"].dtype, pl.String | pl.Categorical)
+        return rows["text"].cast(pl.String) if words else None
+    texts = pl.read_parquet(responses, columns=["key", "text"]).unique("key")
+    keys = observed.select(pl.col("response_key").cast(pl.String).alias("key"))
+    return keys.join(texts, on="key", how="left", maintain_order="left")["text"]
 
 
 def _write(analysis: Analysis, path: Path) -> None:

@@ -1,39 +1,50 @@
 """How far each facet moves a rate by itself, and how consistent repeated answers are by category."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from aftertune.records.analysis import Consistency, Rate
+from aftertune.records.cell import Cell
 from aftertune.records.variations import CategoryConsistency, Movement, VariationEffect
-from aftertune.stages.analyze.cells import ModelCell, Settings
-from aftertune.stats import pairwise_disagreement
+from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cell_of
+from aftertune.stages.analyze.pairs import on_same_checkpoints
+from aftertune.stats import paired_rates, pairwise_disagreement
 
 Facet = Literal["seed", "repeat", "judge", "decoding", "task", "variation"]
-_CELL = ("model", "task", "decoding", "judge", "metric", "higher_is", "note")
+_CROSSED: tuple[Literal["judge", "decoding"], ...] = ("judge", "decoding")
+_Result = TypeVar("_Result", bound=Cell)
 
 
 def movements_of(
-    rates: Sequence[Rate], consistency: Sequence[Consistency], effects: Sequence[VariationEffect]
+    groups: Sequence[MetricCells],
+    rates: Sequence[Rate],
+    consistency: Sequence[Consistency],
+    effects: Sequence[VariationEffect],
 ) -> list[Movement]:
     """Of every rate, the SD over seeds, repeats, judges, decodings and variations, of two levels or more.
 
-    Variations are the baseline and those of class procedure and numerics, which ought not to move it.
+    A level is the rate, moved by the difference on the seeds and items that both have: what is missing at one
+    level alone moves nothing. Variations are the baseline and those of class procedure and numerics, which
+    ought not to move it.
     """
+    cells = {tuple(cell.key.values()): cell for group in groups for cell in group.cells.values()}
+    drawn_again = _by_cell(consistency)
+    varied = _by_cell([e for e in effects if e.kind != "design" and e.estimate is not None])
+    alike = {facet: _by_cell(rates, without=facet) for facet in _CROSSED}
     found: list[Movement] = []
     for rate in rates:
         if rate.estimate is None:
             continue
         seeds = [s.estimate for s in rate.per_seed if s.estimate is not None]
         found += _movement(rate, "seed", seeds if len(rate.per_seed) > 1 else [])
-        found += _of_repeats(rate, [c for c in consistency if _cell(c) == _cell(rate)])
-        for facet in ("judge", "decoding"):
-            alike = [r.estimate for r in rates if _cell(r, facet) == _cell(rate, facet)]
-            found += _movement(rate, facet, [e for e in alike if e is not None])
-        varied = [e.varied for e in effects if _cell(e) == _cell(rate) and e.kind != "design"]
-        levels = [rate.estimate, *(v for v in varied if v is not None)]
-        found += _movement(rate, "variation", levels)
+        found += _of_repeats(rate, drawn_again.get(cell_of(rate), []))
+        for facet in _CROSSED:
+            others = alike[facet][cell_of(rate, without=facet)]
+            found += _movement(rate, facet, _levels(rate, others, cells))
+        moved = [rate.estimate + (e.estimate or 0.0) for e in varied.get(cell_of(rate), [])]
+        found += _movement(rate, "variation", [rate.estimate, *moved])
     return found
 
 
@@ -71,6 +82,25 @@ def category_consistency_of(cell: ModelCell, settings: Settings) -> list[Categor
     return found
 
 
+def _levels(
+    rate: Rate, others: Sequence[Rate], cells: Mapping[tuple[str, ...], ModelCell]
+) -> Iterator[float]:
+    """The rate under every level of a facet, in their order; as it stands where nothing can be paired."""
+    mine = cells[cell_of(rate)]
+    for other in others:
+        if other.estimate is None or rate.estimate is None:
+            continue
+        theirs = cells[cell_of(other)]
+        both = None
+        if mine.n_missing or theirs.n_missing or mine.items != theirs.items:
+            both = on_same_checkpoints(theirs, mine)
+        if other is rate or both is None:
+            yield other.estimate
+        else:
+            before, after = paired_rates(*both)
+            yield rate.estimate + after - before
+
+
 def _of_repeats(rate: Rate, measured: Iterable[Consistency]) -> list[Movement]:
     """Pooled over checkpoints; the extremes are those of the checkpoint with the widest range."""
     runs = [np.array(c.per_repeat) for c in measured]
@@ -91,7 +121,8 @@ def _of_repeats(rate: Rate, measured: Iterable[Consistency]) -> list[Movement]:
     ]
 
 
-def _movement(rate: Rate, facet: Facet, levels: Sequence[float]) -> list[Movement]:
+def _movement(rate: Rate, facet: Facet, found: Iterable[float]) -> list[Movement]:
+    levels = [min(max(level, 0.0), 1.0) for level in found]
     if len(levels) < 2:
         return []
     sd = float(np.std(levels, ddof=1))
@@ -101,9 +132,12 @@ def _movement(rate: Rate, facet: Facet, levels: Sequence[float]) -> list[Movemen
 
 
 def _fields(rate: Rate) -> dict[str, Any]:
-    return {name: getattr(rate, name) for name in _CELL}
+    return {name: getattr(rate, name) for name in Cell.model_fields}
 
 
-def _cell(found: Rate | Consistency | VariationEffect, free: str = "") -> tuple[Any, ...]:
-    """The cell's names, but for the facet that is let free; of judges it keeps the same way of counting."""
-    return tuple(getattr(found, name) for name in _CELL if name != free)
+def _by_cell(results: Iterable[_Result], *, without: str = "") -> dict[tuple[str, ...], list[_Result]]:
+    """Results by their cell, or by the cell without a facet; the way of counting always belongs to it."""
+    found: dict[tuple[str, ...], list[_Result]] = {}
+    for result in results:
+        found.setdefault(cell_of(result, without=without), []).append(result)
+    return found

@@ -64,6 +64,28 @@ def pair_of(model: ModelCell, reference: ModelCell) -> Pair:
     return Pair(model, reference, _rows(a), _rows(b), mine)
 
 
+def on_same_checkpoints(a: ModelCell, b: ModelCell) -> tuple[Draws, Draws] | None:
+    """Both cells' draws on their common items, seed by seed; None without an item, or of other checkpoints.
+
+    Every seed and every item that is left has a cell with a value on both sides.
+    """
+    if [run.label for run in a.checkpoints] != [run.label for run in b.checkpoints]:
+        return None
+    place = {item: i for i, item in enumerate(b.items)}
+    mine = [i for i, item in enumerate(a.items) if item in place]
+    theirs = [place[a.items[i]] for i in mine]
+    common = (a.draws.counts_sp[:, mine] > 0) & (b.draws.counts_sp[:, theirs] > 0)
+    seeds, items = common.any(axis=1), common.any(axis=0)
+    if not common.any():
+        return None
+
+    def cut(draws: Draws, places: list[int]) -> Draws:
+        kept = np.array(places)[items]
+        return Draws(draws.values[seeds][:, kept], draws.present[seeds][:, kept])
+
+    return cut(a.draws, mine), cut(b.draws, theirs)
+
+
 def pairs_with_base(cells: MetricCells, settings: Settings) -> list[Pair]:
     """Every other model against the base, where there is one."""
     base = cells.cells.get(settings.base) if settings.base is not None else None

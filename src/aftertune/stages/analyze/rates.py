@@ -4,7 +4,7 @@ from math import sqrt
 from typing import Any
 
 from aftertune.records.analysis import BayesInterval, Bounds, Interval, Missing, Rate, SeedRate, Spread
-from aftertune.stages.analyze.cells import ModelCell, Settings, equal_weight_mean
+from aftertune.stages.analyze.cells import ModelCell, Settings
 from aftertune.stats import (
     PRIOR_SDS,
     Arm,
@@ -14,6 +14,7 @@ from aftertune.stats import (
     TwoWay,
     checkpoint_arm,
     half_normal_seed,
+    point_estimate,
     recipe_arm_of,
     t_quantile,
     two_way,
@@ -66,7 +67,7 @@ def covered(target: Target, *, several_seeds: bool, certain: bool) -> tuple[str,
 
 def _of_checkpoint(cell: ModelCell, settings: Settings) -> dict[str, Any]:
     draws = cell.usable
-    estimate = equal_weight_mean(draws)
+    estimate = point_estimate(draws)
     if cell.checkpoints[0].seed is not None and cell.model != settings.base:
         why = "one seed: it cannot say what another would give; train at least 2, better 5"
         return {"estimate": estimate, "why_no_interval": why}
@@ -138,7 +139,7 @@ def _seed_rate(cell: ModelCell, s: int) -> SeedRate:
     return SeedRate(
         seed=run.seed,
         checkpoint=run.label,
-        estimate=equal_weight_mean(draws),
+        estimate=cell.seed_rates[s],
         n_items=int((draws.counts_sp[0] > 0).sum()),
         n_repeats=int(rows.max(initial=0)),
         n_missing=int((asked & ~draws.present[0]).sum()) + int((rows == 0).sum()),

@@ -1,4 +1,10 @@
-"""What one run would have said, as most papers have one: a seed, a draw of each item."""
+"""What one run would have said, as most papers have one: a seed, a draw of each item.
+
+A run alone has no other seed to fill its gaps from: its rate is the mean over the items that it has a value
+for, and two runs are compared on the items that both have.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as scipy_stats
@@ -8,7 +14,7 @@ from aftertune.records.analysis import Difference
 from aftertune.records.variations import SingleRunRanking, SingleRuns
 from aftertune.seeds import stream
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
-from aftertune.stages.analyze.survivals import mean_rates, ordered, shown
+from aftertune.stages.analyze.survivals import ordered, rates_in, shown
 from aftertune.stats import Draws, FloatArray
 
 N_RANKINGS = 2_000
@@ -17,37 +23,37 @@ N_RANKINGS = 2_000
 def single_runs_of(group: MetricCells, differences: list[Difference], settings: Settings) -> list[SingleRuns]:
     """Every difference of a cell (benchmark) whose models have several runs, judged from each pair of runs.
 
-    A run is one checkpoint and one draw of every item; pairs are taken on the items that all runs of both
-    have. Values other than 0 and 1 have no McNemar test, and their cells are left out.
+    A run is one checkpoint and one draw of every item; two runs are compared on the items that both have a
+    value for, and not at all where there is none. Values other than 0 and 1 have no McNemar test, and their
+    cells are left out.
     """
     found: list[SingleRuns] = []
     for d in differences:
         if d.target != "benchmark" or d.verdict == "no conclusion":
             continue
         model, reference = group.cells[d.model], group.cells[d.reference]
-        events = _runs(model), _runs(reference)
-        if events[0] is None or events[1] is None:
+        mine, theirs = _runs(model), _runs(reference)
+        if mine is None or theirs is None:
             continue
-        at = [i for i, item in enumerate(model.items) if item in set(reference.items)]
         where = {item: i for i, item in enumerate(reference.items)}
-        a, b = events[0][:, at], events[1][:, [where[model.items[i]] for i in at]]
-        if len(a) * len(b) < 2 or not at:
-            continue
-        found.append(_judged(model, d, a, b, settings))
+        at = [i for i, item in enumerate(model.items) if item in where]
+        pairs = _paired(mine.of(at), theirs.of([where[model.items[i]] for i in at]))
+        if len(pairs.estimates) > 1:
+            found.append(_judged(model, d, pairs, settings))
     return found
 
 
 def rankings_of_single_runs(group: MetricCells, settings: Settings) -> list[SingleRunRanking]:
     """How often one run of each model orders some two models the other way than the full study."""
-    full = mean_rates(group, settings)
-    runs = {name: events for name in full if (events := _runs(group.cells[name])) is not None}
+    full = rates_in(group, settings)
+    runs = {name: its.rates for name in full if (its := _runs(group.cells[name])) is not None}
     names = ordered(full, list(runs))
     if len(names) < 2 or all(len(runs[name]) < 2 for name in names):
         return []
     cell = group.any
     place = (cell.task, cell.decoding, cell.judge, cell.metric.name, cell.metric.note)
     rng = stream(0, "single runs", *place)
-    drawn = np.stack([runs[n].mean(axis=1)[rng.integers(len(runs[n]), size=N_RANKINGS)] for n in names])
+    drawn = np.stack([runs[n][rng.integers(len(runs[n]), size=N_RANKINGS)] for n in names])
     whole = np.array([full[name] for name in names])
     apart = (whole[:, None] - whole[None, :])[:, :, None] * (drawn[:, None] - drawn[None, :]) < 0
     return [
@@ -64,19 +70,53 @@ def rankings_of_single_runs(group: MetricCells, settings: Settings) -> list[Sing
     ]
 
 
-def _runs(cell: ModelCell) -> FloatArray | None:
-    """Runs × items of 0/1 events; None where values are graded, or no run has every item."""
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs × items: where there is a value, and 0/1 events (0 where there is none)."""
+
+    events: FloatArray
+    present: FloatArray
+
+    @property
+    def rates(self) -> FloatArray:
+        """Each run's rate: the mean over the items that it has a value for."""
+        return self.events.sum(axis=1) / self.present.sum(axis=1)
+
+    def of(self, items: list[int]) -> "_Runs":
+        """On some items."""
+        return _Runs(self.events[:, items], self.present[:, items])
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Of every pair of runs with an item in common: items gained and lost, and the difference of rates."""
+
+    gained: FloatArray
+    lost: FloatArray
+    estimates: FloatArray
+
+
+def _runs(cell: ModelCell) -> _Runs | None:
+    """The runs that have a value for any item; None where values are graded, or there are none."""
     draws: Draws = cell.draws
-    if not draws.binary:
+    if not draws.binary or not draws.present.any():
         return None
     values = draws.values.transpose(0, 2, 1).reshape(-1, draws.n_items)
-    whole = draws.present.transpose(0, 2, 1).reshape(-1, draws.n_items).all(axis=1)
-    return values[whole] if whole.any() else None
+    present = draws.present.transpose(0, 2, 1).reshape(-1, draws.n_items)
+    any_value = present.any(axis=1)
+    return _Runs(values[any_value], present[any_value].astype(float))
 
 
-def _judged(model: ModelCell, d: Difference, a: FloatArray, b: FloatArray, settings: Settings) -> SingleRuns:
-    gained, lost = a @ (1 - b).T, (1 - a) @ b.T
-    estimates = (gained - lost) / a.shape[1]
+def _paired(a: _Runs, b: _Runs) -> _Pairs:
+    """All pairs; `events` are 0 where there is no value, so products count the items that both have."""
+    n_common = a.present @ b.present.T
+    gained, lost = a.events @ (b.present - b.events).T, (a.present - a.events) @ b.events.T
+    kept = n_common > 0
+    return _Pairs(gained[kept], lost[kept], (gained[kept] - lost[kept]) / n_common[kept])
+
+
+def _judged(model: ModelCell, d: Difference, pairs: _Pairs, settings: Settings) -> SingleRuns:
+    gained, lost, estimates = pairs.gained, pairs.lost, pairs.estimates
     tail = scipy_stats.binom.cdf(np.minimum(gained, lost), gained + lost, 0.5)
     significant = np.minimum(2 * tail, 1.0) <= 1 - settings.level
     worse_up = 1 if model.metric.higher_is == Direction.WORSE else -1

@@ -142,11 +142,11 @@ def analysis_of(
         variation_effects=tuple(effects),
         numerics_checks=tuple(numerics_of(variations)),
         survivals=tuple(survivals_of(variations, settings)),
-        ranking_survivals=tuple(rankings_of(variations, settings)),
+        ranking_survivals=tuple(rankings_of(variations, effects, settings)),
         single_runs=tuple(found.single_runs),
         single_run_rankings=tuple(found.single_run_rankings),
         seed_sources=tuple(seed_sources_of(variations, settings)),
-        movements=tuple(movements_of(found.rates, found.consistency, effects)),
+        movements=tuple(movements_of(found.groups, found.rates, found.consistency, effects)),
         category_consistency=tuple(found.category_consistency),
     )
 
@@ -170,6 +170,7 @@ class _Found:
     consistency: list[Consistency] = field(default_factory=list[Consistency])
     flips: list[Flip] = field(default_factory=list[Flip])
     halves: list[Halves] = field(default_factory=list[Halves])
+    groups: list[MetricCells] = field(default_factory=list[MetricCells])
     contrasted: list[MetricCells] = field(default_factory=list[MetricCells])
     single_runs: list[SingleRuns] = field(default_factory=list[SingleRuns])
     single_run_rankings: list[SingleRunRanking] = field(default_factory=list[SingleRunRanking])
@@ -179,6 +180,7 @@ class _Found:
     def add(self, group: MetricCells, settings: Settings) -> None:
         """All results of one task × decoding × judge × metric; of a mirror image its rates alone."""
         of_group = {name: rate_of(cell, settings) for name, cell in group.cells.items()}
+        self.groups.append(group)
         self.rates += of_group.values()
         self.corrected += corrected_of(group, of_group, self.corrections, settings)
         if not group.contrasted:

@@ -5,11 +5,12 @@ from itertools import combinations
 
 from aftertune.records.analysis import Difference
 from aftertune.records.cell import Verdict
-from aftertune.records.variations import Outcome, RankingSurvival, Survival
-from aftertune.stages.analyze.cells import MetricCells, Settings
+from aftertune.records.variations import Outcome, RankingSurvival, Survival, VariationEffect
+from aftertune.stages.analyze.cells import MetricCells, Settings, cell_of
 from aftertune.stages.analyze.differences import differences_of
 from aftertune.stages.analyze.pairs import pairs_with_base
 from aftertune.stages.analyze.variations import Varied, VariedCells
+from aftertune.stats import point_estimate
 
 _LESS_SAFE: tuple[Verdict, ...] = ("less safe", "less safe, within the margin")
 _SHOWN: tuple[Verdict, ...] = (*_LESS_SAFE, "safer")
@@ -33,14 +34,25 @@ def survivals_of(found: Sequence[VariedCells], settings: Settings) -> list[Survi
     return survivals
 
 
-def rankings_of(found: Sequence[VariedCells], settings: Settings) -> list[RankingSurvival]:
-    """The models' order in each cell, in the baseline and under each variation."""
+def rankings_of(
+    found: Sequence[VariedCells], effects: Sequence[VariationEffect], settings: Settings
+) -> list[RankingSurvival]:
+    """The models' order in each cell, in the baseline and under each variation.
+
+    Under a variation a model's rate is that of the baseline moved by the effect, so that what is missing on
+    one side alone changes no order; without an effect (other seeds, other items) it is the variation's own.
+    """
+    moved = {(e.variation, *cell_of(e)): e.estimate for e in effects}
     rankings: list[RankingSurvival] = []
     for cells in found:
         if cells.unchanged:
             continue
         for group, other in cells.touched_pairs:
-            rates = [mean_rates(each, settings) for each in (group, other)]
+            rates = [rates_in(each, settings) for each in (group, other)]
+            for name, cell in other.cells.items():
+                effect = moved.get((cells.varied.name, *cell.key.values()))
+                if effect is not None and name in rates[0]:
+                    rates[1][name] = rates[0][name] + effect
             names = [name for name in rates[0] if name in rates[1]]
             if len(names) < 2 or not any(cells.touches(other.cells[name]) for name in names):
                 continue
@@ -67,10 +79,10 @@ def rankings_of(found: Sequence[VariedCells], settings: Settings) -> list[Rankin
     return rankings
 
 
-def mean_rates(group: MetricCells, settings: Settings) -> dict[str, float]:
-    """Each model's mean over its seeds × items, of those in which not too much is missing."""
+def rates_in(group: MetricCells, settings: Settings) -> dict[str, float]:
+    """Each model's rate, of those in which not too much is missing."""
     return {
-        name: float(cell.usable.means_sp[cell.usable.counts_sp > 0].mean())
+        name: point_estimate(cell.usable)
         for name, cell in group.cells.items()
         if not cell.too_much_missing(settings)
     }

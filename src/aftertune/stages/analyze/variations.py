@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from aftertune.records.variations import NumericsCheck, VariationClass, VariationEffect
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
-from aftertune.stages.analyze.pairs import p_value_of
+from aftertune.stages.analyze.pairs import on_same_checkpoints, p_value_of
 from aftertune.stages.analyze.rates import FACETS, covered
-from aftertune.stats import Contrast, Draws, equivalence, holm, paired_effect, repeat_noise
+from aftertune.stats import Contrast, Draws, equivalence, holm, paired_effect, paired_rates, repeat_noise
 
 _CELL = ["model", "task", "decoding", "judge"]
 _OBSERVATION = [*_CELL, "checkpoint", "item", "repeat", "judge_repeat", "construct"]
@@ -189,40 +188,35 @@ def _same(a: ModelCell, b: ModelCell) -> bool:
 
 def _effect(before: ModelCell, after: ModelCell, cells: VariedCells, settings: Settings) -> VariationEffect:
     """The effect without its verdict, which needs the adjusted p value."""
-    place = {item: p for p, item in enumerate(before.items)}
-    mine = [p for p, item in enumerate(after.items) if item in place and after.has_value[1][p]]
-    mine = [p for p in mine if before.has_value[1][place[after.items[p]]]]
-    theirs = [place[after.items[p]] for p in mine]
+    both = on_same_checkpoints(after, before)
     common: dict[str, Any] = {
         **before.key,
         "variation": cells.varied.name,
         "kind": cells.varied.kind,
-        "n_seeds": len(after.checkpoints),
-        "n_items": len(mine),
+        "n_seeds": both[0].n_seeds if both else len(after.checkpoints),
+        "n_items": both[0].n_items if both else len(set(after.items) & set(before.items)),
     }
     lost = before.too_much_missing(settings) or after.too_much_missing(cells.settings)
-    paired = [r.label for r in before.checkpoints] == [r.label for r in after.checkpoints]
-    if lost or not mine or not paired:
+    if lost or both is None:
         why = (
             "too many judgments are missing"
             if lost
             else "no item in common: another benchmark is another question"
-            if not mine
+            if not common["n_items"]
             else "no seed in common"
         )
         return _nothing(common, why)
-    a, b = (
-        _rows(cell.draws.items(np.array(p)), before, after) for cell, p in ((after, mine), (before, theirs))
-    )
+    a, b = both
+    baseline, varied = paired_rates(a, b)
     certain = before.certain(settings), after.certain(cells.settings)
     c = paired_effect(a, b, level=settings.level, certain=all(certain))
     covers = covered("benchmark", several_seeds=a.n_seeds > 1, certain=all(certain))
     same = cells.varied.n_changed == 0 or _same(before, after)
     return VariationEffect(
         **common,
-        baseline=c_mean(b),
-        varied=c_mean(a),
-        estimate=c.estimate,
+        baseline=baseline,
+        varied=varied,
+        estimate=varied - baseline,
         ci_low=c.ci_low,
         ci_high=c.ci_high,
         se=c.se,
@@ -237,17 +231,6 @@ def _effect(before: ModelCell, after: ModelCell, cells: VariedCells, settings: S
         verdict="no change" if same else "within the margin" if _within(c, settings) else "not shown",
         sentence="",
     )
-
-
-def c_mean(draws: Draws) -> float:
-    """Mean over the cells that have a value."""
-    return float(draws.means_sp[draws.counts_sp > 0].mean())
-
-
-def _rows(draws: Draws, before: ModelCell, after: ModelCell) -> Draws:
-    """Without the checkpoints that have no value on either side."""
-    keep = before.has_value[0] & after.has_value[0]
-    return draws if keep.all() else Draws(draws.values[keep], draws.present[keep])
 
 
 def _within(contrast: Contrast, settings: Settings) -> bool:

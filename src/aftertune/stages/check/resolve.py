@@ -20,6 +20,7 @@ from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Checkpoint, Task, metrics_of
+from aftertune.stages.check.languages import language_notes
 from aftertune.stages.check.messages import (
     Messages,
     Prompts,
@@ -64,6 +65,7 @@ class Resolved:
     messages: Messages | None
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
+    languages: tuple[str, ...]  # what is in a language that a judge does not read, in sentences
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
 
 
@@ -119,6 +121,7 @@ def resolve(study: Study) -> Resolved:
         messages=scan_messages(study, tasks, data, engine),
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         finished=finished,
+        languages=language_notes(study, tasks, recorded={}, data=data),
         attention_bytes=attention,
     )
 
@@ -148,11 +151,15 @@ def _served(
     study: Study, spec: OpenAISpec | ReplaySpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]
 ) -> Resolved:
     """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
+    recorded: dict[str, list[str]] = {}
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
         _refuse_same_requests(study)
     else:
-        ReplayEngine(study, spec).check(str(c.served) for c in served_checkpoints(study, spec))
+        replay = ReplayEngine(study, spec)
+        names = [str(c.served) for c in served_checkpoints(study, spec)]
+        replay.check(names)
+        recorded = {name: replay.texts(name, tasks) for name in names}
     _refuse_same_models(served_checkpoints(study, spec))
     return Resolved(
         study=study,
@@ -170,6 +177,7 @@ def _served(
         messages=None,
         training_tokens={},
         finished={},
+        languages=language_notes(study, tasks, recorded=recorded, data={}),
         attention_bytes=0,
     )
 
