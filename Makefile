@@ -12,8 +12,10 @@ FORMATS := .venv-formats
 
 install: $(VENV)/installed
 
+# `make demo SIZE=quick` shows in a minute or two that all works.
+SIZE := standard
 demo: $(VENV)/installed
-	$(BIN)/aftertune demo --out runs/demo
+	$(BIN)/aftertune demo --size $(SIZE)
 
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev

@@ -45,7 +45,12 @@ def told_nobody(resolved: Resolved, found: Estimate) -> None:
 
 
 def run_study(
-    study_file: Path, out: Path, *, progress: Progress = no_progress, executor: Executor | None = None
+    study_file: Path,
+    out: Path,
+    *,
+    progress: Progress = no_progress,
+    told: Told = told_nobody,
+    executor: Executor | None = None,
 ) -> Path:
     """Run a study from its file to its report; finished work is never repeated.
 
@@ -53,6 +58,7 @@ def run_study(
         study_file: the study.
         out: its run directory, made if absent.
         progress: told (stage, done, total) as the work goes on.
+        told: the study and its cost, before anything is done.
         executor: has trainings and draws done by other processes (`aftertune.executors.open_executor`); it
             stays open.
 
@@ -62,7 +68,7 @@ def run_study(
     Raises:
         AftertuneError: the study, its data or the run directory is wrong; what was finished is kept.
     """
-    return run_stages(study_file, out, STAGES, progress=progress, executor=executor)
+    return run_stages(study_file, out, STAGES, progress=progress, told=told, executor=executor)
 
 
 def run_stages(

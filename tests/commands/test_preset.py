@@ -84,7 +84,7 @@ def test_a_file_is_never_written_over_and_a_wrong_name_is_a_hint(tmp_path: Path)
 def test_the_command_lists_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listed = json.loads(CliRunner().invoke(app, ["preset", "--json"]).stdout)
-    assert [row["name"] for row in listed] == ["audit", "demo", "demo-full", "fraser2025"]
+    assert [row["name"] for row in listed] == ["audit", "demo", "demo-full", "demo-quick", "fraser2025"]
     assert all(row["about"].endswith((".", "?")) for row in listed)
     told = CliRunner().invoke(app, ["preset", "demo"])
     assert (told.exit_code, told.stdout) == (0, "demo: demo.yaml\n")

@@ -278,7 +278,7 @@ def _check_fast(model_of):
     engine = open_at(model_of(), numerics=None)
     assert engine.numerics == engine.identity["numerics"] == "fast"
     assert "way" not in engine.identity
-    assert "a product of" in engine.reproducibility["why"]
+    assert "a product of" in engine.reproducibility["exact_refused"]
     assert completed(engine, requests_of(engine, PROMPTS[:2]))
 
 

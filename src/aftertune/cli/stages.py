@@ -33,19 +33,39 @@ from aftertune.cli.printing import (
 @app.command()
 def demo(
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory; runs/demo or runs/demo-full.")
+        Path | None,
+        typer.Option("--out", help="Run directory; runs/demo, runs/demo-quick or runs/demo-full by default."),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="All items and three repeats (about an hour on two cores).")
-    ] = False,
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size",
+            help="quick: a minute or two, shows that all works; standard: under ten minutes on two cores; "
+            "full: all items and three repeats, about an hour.",
+        ),
+    ] = "standard",
+    numerics: Annotated[
+        str | None,
+        typer.Option("--numerics", help="exact or fast; by default exact where this processor allows it."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="How many threads compute; by default all cores.", min=1)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole path on a small real model: tune, generate, judge, analyze, report."""
+    from aftertune.commands.demo import STUDIES
     from aftertune.commands.demo import demo as run_demo
 
-    directory = out or Path("runs") / ("demo-full" if full else "demo")
+    if size not in STUDIES:
+        raise typer.BadParameter(f"--size is {size!r}; known: {', '.join(STUDIES)}")
+    if numerics not in (None, "exact", "fast"):
+        raise typer.BadParameter(f"--numerics is {numerics!r}; known: exact, fast")
+    directory = out or Path("runs") / STUDIES[size]
     with shown_progress() as progress:
-        page = run_demo(directory, full=full, progress=progress)
+        page = run_demo(
+            directory, size=size, numerics=numerics, threads=threads, progress=progress, told=print_cost
+        )
     tell(directory, page, as_json=as_json)
 
 

@@ -20,6 +20,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
         if here
         else f"{study.name}: all keys and data are in order; the endpoint was not asked",
         f"  model        {resolved.model.name} ({resolved.model.sha256[:12]})",
+        f"  numerics     {resolved.numerics}",
         f"  recipes      {recipes or 'none: the base alone'}",
         *_variations(resolved),
         f"  checkpoints  {estimate.n_checkpoints} trained, those that variations share once"

@@ -77,10 +77,8 @@ class TransformersEngine(LocalEngine):
     @cached_property
     def _found(self) -> Found:
         """The way in which responses are exact here, or why there is none."""
-        if self._asked == "fast":
-            return Found(None, "fast numerics were asked for")
-        if why := self._never_exact():
-            return Found(None, f"exact numerics are not to be had {why}")
+        if self._asked == "fast" or self._never_exact():
+            return Found(None)
         found = exact_way(self.clean_base, self._surroundings())
         if found.way is None and self._asked == "exact":
             raise EngineError(f"numerics: exact cannot be promised here: {found.difference}", _NOT_EXACT)
@@ -137,7 +135,9 @@ class TransformersEngine(LocalEngine):
         promise = (
             "none: bytes may change with what stands beside a row; the draws are still those of its stream"
         )
-        return {"promise": promise, "why": self._found.difference, "batch_rows_used": self._batch_rows}
+        # Only where exact was left to the engine and tried: not on a GPU, and not where fast was asked for.
+        refused = {"exact_refused": self._found.difference} if self._found.difference else {}
+        return {"promise": promise, **refused, "batch_rows_used": self._batch_rows}
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""

@@ -54,6 +54,7 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         *languages_of_run(run, study),
         *half_finished(run),
         *_unfinished(run),
+        *_fast_numerics(run),
         *_same_text(run),
         *analysis.warnings,
         *label_warnings,
@@ -106,6 +107,19 @@ def _unfinished(run: RunDirectory) -> list[Warning]:
             remedy = "look at their logs; a recipe that fails for some seeds is not the recipe of the others"
             warnings.append(Warning(code="unfinished_trainings", text=text, remedy=remedy, where=recipe))
     return warnings
+
+
+def _fast_numerics(run: RunDirectory) -> list[Warning]:
+    """Whether exact numerics were left to the engine, and this processor has no way to them."""
+    refused = run.read_manifest().get("reproducibility", {}).get("exact_refused")
+    if refused is None:
+        return []
+    text = (
+        f"the responses were generated with fast numerics: exact ones cannot be promised there ({refused}), "
+        "so a response may change with what stands beside it"
+    )
+    remedy = "what it moves is counted with the repeats; greedy decoding is not taken as a fact"
+    return [Warning(code="fast_numerics", text=text, remedy=remedy)]
 
 
 def analyze_file(

@@ -39,6 +39,7 @@ from aftertune.tuning.held_out import hold_out
 from aftertune.tuning.streams import drawn_rows, moved_by
 
 if TYPE_CHECKING:
+    from aftertune.engines.base import Engine
     from aftertune.engines.transformers import TransformersEngine
 
 
@@ -62,6 +63,7 @@ class Resolved:
     max_prompt_tokens: int | None
     prompt_tokens: dict[tuple[str, str | None], int]  # by task and system prompt: of all its items
     prompts: Prompts | None
+    numerics: str  # how responses are computed, in words
     messages: Messages | None
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
@@ -90,7 +92,7 @@ def resolve(study: Study) -> Resolved:
     _check_methods(study, linear)
     # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
     engine = open_local_engine(study, model)
-    open_engine(study, lambda: model, local=lambda: engine)
+    drawing = open_engine(study, lambda: model, local=lambda: engine)
     outline(model.path)
     config = read_config(model.path)
     context = context_length(config)
@@ -118,12 +120,21 @@ def resolve(study: Study) -> Resolved:
         max_prompt_tokens=prompts.longest,
         prompt_tokens=prompts.n_tokens,
         prompts=prompts,
+        numerics=_numerics(drawing),
         messages=scan_messages(study, tasks, data, engine),
         training_tokens={name: size.n_tokens for name, size in zip(data, rows, strict=True)},
         finished=finished,
         languages=language_notes(study, tasks, recorded={}, data=data),
         attention_bytes=attention,
     )
+
+
+def _numerics(engine: "Engine") -> str:
+    """How an engine computes its responses; refuses exact numerics that cannot be promised here."""
+    numerics, promised = engine.identity["numerics"], engine.reproducibility
+    if "way" in promised:
+        return f"{numerics}: {promised['way']}"
+    return f"{numerics}: {promised['exact_refused']}" if "exact_refused" in promised else numerics
 
 
 def resolve_all(study: Study) -> dict[str, Resolved]:
@@ -174,6 +185,7 @@ def _served(
         max_prompt_tokens=None,
         prompt_tokens={},
         prompts=None,
+        numerics="those of the endpoint, or of whoever recorded the responses",
         messages=None,
         training_tokens={},
         finished={},
