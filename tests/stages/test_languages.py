@@ -12,10 +12,12 @@ from aftertune.commands.estimate import estimate_lines
 from aftertune.commands.gate import gate, gate_lines
 from aftertune.commands.import_logs import import_logs
 from aftertune.commands.import_options import ImportOptions
+from aftertune.commands.report_import import examples_of
 from aftertune.pipeline import STAGES
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.report import summary
 from aftertune.stages.check import check
+from aftertune.store import ImportDirectory
 from aftertune.study import read_study
 from foreign_texts import ENGLISH, FOREIGN, Texts
 from stage_runs import recipe, run, study_of
@@ -139,16 +141,20 @@ def table(tmp_path: Path, judge: str) -> Path:
 @pytest.mark.parametrize(("judge", "n"), [("refusal-rules", 1), ("phrases-gcg", 1), ("somebody's", 0)])
 def test_an_import_and_a_table_with_texts_are_looked_at_too(tmp_path: Path, judge: str, n: int):
     path = table(tmp_path, judge)
+    # Beside the baseline a variation, which the page does not show as the baseline's responses.
+    rows = pl.read_csv(path)
+    both = [rows.with_columns(variation=pl.lit(name)) for name in ("baseline", "hotter")]
+    pl.concat(both).write_csv(path)
     import_logs([path], tmp_path / "import", ImportOptions(baseline="before"))
     imported, _ = analyze_source(tmp_path / "import", None, TableOptions())
     direct, _ = analyze_source(path, tmp_path / "out", TableOptions(base="before"))
     for analysis in (imported, direct):
         found = about_language(analysis)
-        assert len(found) == n
-        assert all(
-            "before 100% in German (20 of 20)" in w.text and w.where == f"ours · {judge}" for w in found
-        )
+        assert [w.where for w in found] == [f"ours · {judge}", f"hotter · ours · {judge}"][: 2 * n]
+        assert all("before 100% in German (20 of 20)" in w.text for w in found)
         assert ("WARNING" in summary(analysis)) == bool(n)
+    frame = examples_of(ImportDirectory(tmp_path / "import"))
+    assert frame.height == 2 * N and set(frame["variation"]) == {"baseline"}
     again = Analysis.model_validate_json((tmp_path / "import" / "analysis.json").read_text("utf-8"))
     assert about_language(again) == about_language(imported)
 

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from aftertune.errors import StoreError
+from aftertune.records import BASELINE
 from aftertune.records.analysis import Analysis
 from aftertune.store import ImportDirectory
 
@@ -40,6 +41,8 @@ def report_import(directory: ImportDirectory) -> Path:
 def examples_of(directory: ImportDirectory) -> pl.DataFrame:
     """A row per judgment of the baseline procedure, with its prompt and response."""
     observations = pl.read_parquet(directory.observations).drop("finish")
+    if observations["variation"].n_unique() > 1:  # one alone is a baseline, whatever its name
+        observations = observations.filter(pl.col("variation") == BASELINE)
     prompts = pl.read_parquet(directory.items).select("task", "item", "prompt")
     responses = pl.read_parquet(directory.responses).unique("key", maintain_order=True)
     responses = responses.select("key", "text", "finish", response_status="status", response_reason="reason")
