@@ -23,9 +23,10 @@ from aftertune.engines.attention import MATMUL_ATTENTION
 from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
 from aftertune.engines.exact import check_exact, fewest_tokens
-from aftertune.engines.loading import ModelSource, render_prompt
+from aftertune.engines.loading import render_prompt
 from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
+from aftertune.engines.source import ModelSource
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec

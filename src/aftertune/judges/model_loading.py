@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from aftertune.errors import ModelError
+from aftertune.errors import ModelError, need_models
 from aftertune.store import hash_files
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -121,6 +121,7 @@ def load(path: Path, base: Hub | None, *, auto: str, dtype: str) -> Loaded:
     Raises:
         ModelError: the directory cannot be used.
     """
+    need_models()
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

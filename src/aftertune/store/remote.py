@@ -25,6 +25,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import psutil
+
 from aftertune.errors import StoreError
 from aftertune.store.atomic import SCRATCH_PREFIX, file_sha256, replace
 
@@ -311,13 +313,7 @@ def _is_gone(entry: dict[str, Any]) -> bool:
     """Whether an entry's driver was a process of this machine that has ended."""
     if entry["host"] != socket.gethostname() or entry["process"] == os.getpid():
         return False
-    try:
-        os.kill(entry["process"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return not psutil.pid_exists(entry["process"])
 
 
 def _batches(names: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:

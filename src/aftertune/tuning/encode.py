@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from aftertune.data import Conversation, TuningData
-from aftertune.engines.loading import render_chat
 from aftertune.errors import DataError, ModelError, TuningError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of a token that the loss leaves out
 
@@ -21,7 +22,7 @@ class Example:
 
 
 def encode_all(
-    data: TuningData, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    data: TuningData, tokenizer: "PreTrainedTokenizerBase", *, max_length: int
 ) -> tuple[Example, ...]:
     """`encode` over all rows; errors name the row, counted from 1."""
     return tuple(
@@ -32,7 +33,7 @@ def encode_all(
 
 def encode(
     conversation: Conversation,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     max_length: int,
     where: str = "conversation",
@@ -79,7 +80,7 @@ def encode(
 
 
 def _render(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, where: str
+    conversation: Conversation, tokenizer: "PreTrainedTokenizerBase", where: str
 ) -> tuple[str, list[tuple[int, int]]]:
     """The whole text, and begin and end in characters of each assistant turn (header excluded)."""
     messages = [{"role": message.role, "content": message.content} for message in conversation]
@@ -109,14 +110,16 @@ def _answers(conversation: Conversation) -> Iterator[int]:
 
 
 def _apply(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], where: str, *, prompt: bool
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], where: str, *, prompt: bool
 ) -> str:
+    from aftertune.engines.loading import render_chat
+
     try:
         return render_chat(tokenizer, messages, add_generation_prompt=prompt)
     except ModelError as error:
         raise TuningError(f"{where}: {error.what}", error.remedy) from error
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return frozenset(added | set(tokenizer.all_special_ids))

@@ -9,15 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aftertune.engines.loading import (
-    ModelSource,
-    end_tokens,
-    fetch_from_hub,
-    load_tokenizer,
-    model_sha256,
-    render_prompt,
-)
-from aftertune.errors import ModelError
+from aftertune.engines.source import ModelSource
+from aftertune.errors import ModelError, need_models
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.study import FinishedRecipe, Study
 from aftertune.tuning.checkpoints import (
@@ -62,6 +55,9 @@ def find_finished(name: str) -> Finished:
                 f"no checkpoint at {name!r}",
                 "give a directory with safetensors, or a hub id with its commit: owner/name@commit",
             )
+        need_models()
+        from aftertune.engines.loading import fetch_from_hub
+
         folder = fetch_from_hub(hub, revision or None)
     path = find_checkpoint(folder).resolve()
     return Finished(name, path, str(kind_of(path)), checkpoint_sha256(path))
@@ -105,6 +101,8 @@ def refuse_other_arm(
     else:
         _refuse_other_shapes(finished, linear)
         _refuse_quantized(finished, base)
+        from aftertune.engines.loading import end_tokens
+
         ends, those = end_tokens(finished.path), engine.end_tokens
         if ends != those:
             raise _differs(
@@ -122,6 +120,8 @@ def _refuse_other_base(finished: Finished, base: ModelSource) -> None:
     if not isinstance(named, str) or named == base.name:
         return
     if Path(named).is_dir():  # where it was trained it stands at a path, which may be another here
+        from aftertune.engines.loading import model_sha256
+
         if model_sha256(Path(named)) != base.sha256:
             raise _differs(
                 finished, f"it is an adapter of the model in {named}", "give that model as the base"
@@ -161,6 +161,8 @@ def _refuse_other_prompts(
     finished: Finished, engine: "LocalEngine", prompts: Iterable[tuple[str, str | None]]
 ) -> None:
     """Its own tokenizer and template must write the study's prompts as the base's do."""
+    from aftertune.engines.loading import load_tokenizer, render_prompt
+
     tokenizer = load_tokenizer(finished.path)
     for prompt, system_prompt in prompts:
         own, asked = render_prompt(tokenizer, prompt, system_prompt), engine.render(prompt, system_prompt)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aftertune.data.conversations import Conversation
-from aftertune.engines.loading import ModelSource
+from aftertune.engines.source import ModelSource
 from aftertune.errors import StudyError
 from aftertune.records import BASELINE
 from aftertune.stages.check.resolve import Resolved, targeted

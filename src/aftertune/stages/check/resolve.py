@@ -1,21 +1,24 @@
 """Find all that a study names, and refuse what would fail later."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
-from aftertune.engines.loading import ModelSource, context_length, resolve_model
 from aftertune.engines.openai import address_of
 from aftertune.engines.replay import ReplayEngine
 from aftertune.engines.served import ServedModel, served_checkpoints, served_model
-from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest
+from aftertune.engines.source import ModelSource
+from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest, need_models
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
+from aftertune.judges.detoxify import ToxicityJudge
+from aftertune.judges.model_judge import ModelJudge
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Task, metrics_of
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
@@ -70,6 +73,9 @@ def resolve(study: Study) -> Resolved:
         read_calibration(Path(study.analysis.calibration))
     if isinstance(study.engine, SERVING):
         return _served(study, study.engine, tasks, judges)
+    need_models()
+    from aftertune.engines.loading import context_length, resolve_model
+
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
     linear = linear_shapes(model.path)
@@ -196,6 +202,8 @@ def _scans(study: Study, tasks: tuple[Task, ...], data: dict[str, TuningData]) -
 def _check_judges(judges: tuple[Judge, ...]) -> None:
     """Find out now what a judge lacks: weights, a template, an endpoint's key, a rubric's wording."""
     for judge in judges:
+        if isinstance(judge, ModelJudge | ToxicityJudge):
+            need_models()
         _ = judge.sha256  # raises where a file that decides its judgments is missing
         if isinstance(judge, RubricJudge):
             judge.ready()
@@ -353,7 +361,7 @@ def _check_memory(study: Study, name: str, size: _RowSizes, config: Any) -> int:
     assert isinstance(recipe, TuneRecipe)
     layers = 1 if recipe.gradient_checkpointing else text.num_hidden_layers
     scores = size.n_in_batch * text.num_attention_heads * size.longest**2 * layers
-    needed, there = scores * _SCORE_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed, there = scores * _SCORE_BYTES, psutil.virtual_memory().total
     if needed > there:
         switch = "" if recipe.gradient_checkpointing else "`gradient_checkpointing: true`, "
         raise StudyError(
