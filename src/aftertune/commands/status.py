@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import psutil
 
 from aftertune.commands.tasks import visible
 from aftertune.errors import StoreError
@@ -299,6 +298,8 @@ def _holder(run: RunDirectory) -> int | None:
         return None
     if not number.isdigit():
         return None
+    import psutil
+
     return int(number) if psutil.pid_exists(int(number)) else None
 
 

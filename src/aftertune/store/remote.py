@@ -25,8 +25,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import psutil
-
 from aftertune.errors import StoreError
 from aftertune.store.atomic import SCRATCH_PREFIX, file_sha256, replace
 
@@ -313,6 +311,8 @@ def _is_gone(entry: dict[str, Any]) -> bool:
     """Whether an entry's driver was a process of this machine that has ended."""
     if entry["host"] != socket.gethostname() or entry["process"] == os.getpid():
         return False
+    import psutil
+
     return not psutil.pid_exists(entry["process"])
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.openai import address_of
@@ -357,6 +355,8 @@ def _check_memory(study: Study, name: str, size: _RowSizes, config: Any) -> int:
     Attention as matrix products keeps rows × heads × length² scores a layer (of one layer where activations
     are recomputed). It is not all that a training needs, so what is refused here could not have been trained.
     """
+    import psutil
+
     recipe, text = study.recipes[name], config.get_text_config()
     assert isinstance(recipe, TuneRecipe)
     layers = 1 if recipe.gradient_checkpointing else text.num_hidden_layers
