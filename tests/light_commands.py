@@ -152,7 +152,7 @@ def assert_as_promised(found: dict[str, tuple[int, str]], folder: Path) -> None:
 
 
 def main() -> None:
-    folder, hidden = Path(sys.argv[1]), sys.argv[3:]
+    folder, hidden = Path(sys.argv[1]).resolve(), sys.argv[3:]
     sys.meta_path[:] = [Without(finder, hidden) for finder in sys.meta_path]  # pyright: ignore
     for name in hidden:
         sys.modules.pop(name, None)
