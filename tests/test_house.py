@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from aftertune.errors import MODEL_PACKAGES
+
 SRC = Path(__file__).parents[1] / "src" / "aftertune"
 FLOORS = (
     ("errors", "foreign_text", "processor"),
@@ -22,7 +24,7 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-HEAVY = {"torch", "transformers", "peft"}
+HEAVY = set(MODEL_PACKAGES)
 
 
 def files() -> Iterator[tuple[Path, list[str], ast.Module]]:
@@ -112,8 +114,9 @@ def test_the_package_and_its_help_load_nothing_heavy():
     )
 
 
-def test_statistics_and_the_report_load_no_model_library():
+def test_what_reads_results_loads_no_model_library():
     code = (
-        "import aftertune.stages.analyze, aftertune.report, aftertune.judges, aftertune.tasks, aftertune.data"
+        "import aftertune.pipeline, aftertune.judges, aftertune.tasks, aftertune.data, aftertune.cli\n"
+        "from aftertune.commands import audit, calibrate, compare, export, gate, import_logs, plan, status"
     )
     assert HEAVY & loaded_by(code) == set()

@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
+
+MODEL_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")  # the extra `models`
 
 
 class AftertuneError(Exception):
@@ -43,6 +46,30 @@ class TuningError(AftertuneError):
 
 class StoreError(AftertuneError):
     """The run directory is locked, full, read-only, or lacks a file that a stage needs."""
+
+
+class MissingModelPackages(AftertuneError):
+    """Packages of the extra `models`, which load, tune and run models, are not installed."""
+
+    def __init__(self, packages: Iterable[str]):
+        super().__init__(
+            f"this needs model libraries that are not installed: {', '.join(packages)}",
+            "pip install 'aftertune[models]'",
+        )
+
+    def __reduce__(self):
+        return AftertuneError, (self.what, self.remedy)
+
+
+def need_models() -> None:
+    """Refuse at once, before any work, what needs the extra `models` where it is not installed.
+
+    Raises:
+        MissingModelPackages: it is not.
+    """
+    missing = [name for name in MODEL_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingModelPackages(missing)
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aftertune import __version__
 from aftertune.engines.base import Engine
-from aftertune.engines.loading import ModelSource
+from aftertune.engines.source import ModelSource
 from aftertune.errors import AftertuneError
 from aftertune.executors import Executor, PooledEngine, PooledTrainers, Setup, WarmEngines
 from aftertune.records import Progress

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,7 +166,7 @@ def test_more_memory_than_the_machine_has_is_refused(make: Make, monkeypatch: py
     assert check(make(recipes__a__gradient_checkpointing=True))[1].attention_bytes == 2 * 4 * 6 * longest**2
     few = make(recipes__a__batch_size=5, recipes__a__n=3)
     assert check(few)[1].attention_bytes <= 3 * 4 * 12 * longest**2
-    monkeypatch.setattr("os.sysconf", lambda name: 1 if name == "SC_PHYS_PAGES" else 4096)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=4096))
     message = rf"recipes\.a: batches of 2 rows of up to {longest} tokens keep .*\n.*checkpointing: true"
     with pytest.raises(StudyError, match=message):
         check(make())

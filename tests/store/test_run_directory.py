@@ -84,7 +84,7 @@ def test_a_full_disk_does_not_stop_the_lock(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     run = RunDirectory(tmp_path)
     with run.locked(), pytest.raises(StoreError, match="process unknown"), run.locked():
         pass

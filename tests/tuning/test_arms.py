@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from aftertune.engines.loading import load_model
 from aftertune.records import Checkpoint, CheckpointStatus
+from aftertune.tuning.arms import as_arm
 from aftertune.tuning.checkpoints import checkpoint_sha256, linear_shapes
-from aftertune.tuning.finished import as_arm
 from engine_models import open_at
 from tiny import make_tiny_model
 

@@ -13,7 +13,7 @@ import typer
 from aftertune import __version__
 from aftertune.cli.addresses import with_local_copies
 from aftertune.cli.printing import Interrupted, say, stop
-from aftertune.errors import AftertuneError
+from aftertune.errors import MODEL_PACKAGES, AftertuneError, MissingModelPackages
 from aftertune.foreign_text import for_terminal
 from aftertune.processor import use_strict_products
 
@@ -63,6 +63,8 @@ def _told(error: Exception) -> tuple[str, int]:
     """What is said of a fault, and the exit code: 2 where a user can mend it."""
     if isinstance(error, AftertuneError):
         return str(error), 2
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in MODEL_PACKAGES:
+        return str(MissingModelPackages([str(error.name)])), 2
     if isinstance(error, MemoryError):
         return f"out of memory: {str(error) or 'no more is to be had'}\n  → {_LESS_MEMORY}", 2
     if isinstance(error, OSError):
@@ -82,7 +84,8 @@ def _end_like_ctrl_c() -> None:
     def interrupt(signum: int, _: object) -> None:
         raise Interrupted(signum)
 
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    signums = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # none on Windows
+    for signum in signums:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, interrupt)
 

@@ -111,7 +111,7 @@ def fetch(
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the packaged models."""
-    from aftertune.engines.loading import PACKAGED_MODELS
+    from aftertune.engines.source import PACKAGED_MODELS
 
     rows = [{"name": m.name, "licence": m.licence, "source": m.source} for m in PACKAGED_MODELS.values()]
     print_rows(rows, as_json=as_json)

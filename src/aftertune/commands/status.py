@@ -3,7 +3,6 @@
 It takes no lock, writes nothing and sets nothing aside, so that it never disturbs the process at work.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -304,13 +303,9 @@ def _holder(run: RunDirectory) -> int | None:
         return None
     if not number.isdigit():
         return None
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return int(number)
+    import psutil
+
+    return int(number) if psutil.pid_exists(int(number)) else None
 
 
 def _study(run: RunDirectory) -> Study:

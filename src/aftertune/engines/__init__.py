@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aftertune.errors import need_models
 from aftertune.study import GenerateSpec, OpenAISpec, ReplaySpec, TransformersSpec, VllmSpec
 
 if TYPE_CHECKING:
     from aftertune.engines.base import Engine
-    from aftertune.engines.loading import ModelSource
+    from aftertune.engines.source import ModelSource
     from aftertune.engines.transformers import TransformersEngine
     from aftertune.study import Study
 
@@ -35,6 +36,7 @@ def open_engine(
         from aftertune.engines.replay import ReplayEngine
 
         return ReplayEngine(study, study.engine)
+    need_models()
     if isinstance(study.engine, VllmSpec):
         from aftertune.engines.vllm import VllmEngine
 
@@ -48,6 +50,7 @@ def open_engine(
 
 def open_local_engine(study: "Study", source: "ModelSource") -> "TransformersEngine":
     """The engine on whose model a study tunes, and that gives the base's answers to tune on."""
+    need_models()
     from aftertune.engines.transformers import TransformersEngine
 
     if isinstance(study.engine, TransformersSpec):

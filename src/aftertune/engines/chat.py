@@ -10,15 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from aftertune.engines.base import Prompt
 from aftertune.engines.control_tokens import ControlTokens, Encoded, Span, any_of
 from aftertune.errors import ModelError
 from aftertune.foreign_text import half_pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # What a template can raise beside jinja's own errors: its expressions are Python's.
 _FAULTS = (
@@ -68,7 +70,7 @@ class _Skeleton:
 
 
 def render_chat(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, add_generation_prompt: bool
 ) -> Rendered:
     """Messages as the model's own chat template writes them, each found in what it wrote.
 
@@ -78,7 +80,7 @@ def render_chat(
     return chat_template(tokenizer).render(messages, add_generation_prompt=add_generation_prompt)
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None) -> Prompt:
+def render_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: str, system_prompt: str | None) -> Prompt:
     """Apply the chat template once; the tokenizer adds no second BOS.
 
     Raises:
@@ -95,7 +97,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt
     return Prompt(rendered.text, tuple(encoded.token_ids), sha256, held=encoded.held)
 
 
-def response_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+def response_text(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
     """The text of a response's tokens; special tokens are in it, as they are written.
 
     Left out, a second turn that a model went on to write would pass for the end of its answer. A response of
@@ -105,7 +107,7 @@ def response_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> 
     return str(tokenizer.decode(list(tokens), skip_special_tokens=False)) if plain.strip() else plain
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase) -> "ChatTemplate":
+def chat_template(tokenizer: "PreTrainedTokenizerBase") -> "ChatTemplate":
     """The chat template of a tokenizer; what is found out about it is kept.
 
     Raises:
@@ -114,7 +116,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> "ChatTemplate":
     return _chat_template(tokenizer, template_text(tokenizer), len(tokenizer))
 
 
-def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
+def template_text(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The text of the template that a conversation without tools is rendered by.
 
     Raises:
@@ -137,14 +139,14 @@ def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @lru_cache(maxsize=8)
-def _chat_template(tokenizer: PreTrainedTokenizerBase, text: str, n_tokens: int) -> "ChatTemplate":
+def _chat_template(tokenizer: "PreTrainedTokenizerBase", text: str, n_tokens: int) -> "ChatTemplate":
     return ChatTemplate(tokenizer, text)
 
 
 class ChatTemplate:
     """A tokenizer's chat template: it renders messages, encodes them, and knows what ends a turn."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", text: str):
         """Keep the tokenizer; nothing is rendered yet.
 
         Args:
@@ -344,7 +346,7 @@ class ChatTemplate:
         return ModelError(what, remedy)
 
 
-def encode_as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """The tokens of a text that stands alone; a control token in it is encoded as text.
 
     Raises:

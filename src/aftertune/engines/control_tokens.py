@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from aftertune.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PLANES = (0xF0000, 0x100000)  # of private use, where the copy of a tokenizer has its control tokens
 _THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
@@ -46,7 +46,7 @@ class Encoded:
 class ControlTokens:
     """The control tokens of a tokenizer under a chat template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, template: str, around_answer: str):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, template: str, around_answer: str):
         """Find them.
 
         Args:
@@ -144,6 +144,8 @@ class _Copy:
             model["merges"] = [list(pair) for pair in pairs if "".join(pair) not in names]
         if isinstance(model.get("unk_token"), str):
             model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+        from tokenizers import Tokenizer
+
         self._tokenizer = Tokenizer.from_str(json.dumps(content))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

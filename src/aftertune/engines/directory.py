@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
-
 from aftertune.engines.base import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from aftertune.errors import AftertuneError, ModelError
 
@@ -114,6 +112,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ModelError: a file is missing or cannot be read.
     """
+    from safetensors import SafetensorError, safe_open
+
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(path):
         try:

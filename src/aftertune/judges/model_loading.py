@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aftertune.engines.directory import WITHOUT_ADAPTER, refuse_unused
-from aftertune.errors import ModelError
+from aftertune.errors import ModelError, need_models
 from aftertune.store import hash_files
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -122,6 +122,7 @@ def load(path: Path, base: Hub | None, *, auto: str, dtype: str) -> Loaded:
     Raises:
         ModelError: the directory cannot be used.
     """
+    need_models()
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

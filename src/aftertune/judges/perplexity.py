@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from aftertune.errors import ModelError, StudyError
+from aftertune.errors import ModelError, StudyError, need_models
 from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
 from aftertune.store import content_key
@@ -198,6 +198,7 @@ def _too_short_or_long(row: _Encoded, limit: int) -> str:
 @lru_cache(maxsize=8)
 def _resolved(judge: str, model: str) -> tuple[Path, str]:
     """The reference model's directory and hash; the packaged one is made in the user's cache, once."""
+    need_models()
     from aftertune.engines.loading import resolve_model
 
     try:

@@ -84,7 +84,7 @@ def _example(row: Row, base: Row, change: str) -> Example:
         checkpoint=row["checkpoint"],
         category=row["category"],
         item=row["item"],
-        prompt=_shortened(row["prompt"]),
+        prompt=_shortened(row["prompt"] or "(no prompt)"),
         before=_response(base),
         after=_response(row),
     )

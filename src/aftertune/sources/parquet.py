@@ -1,7 +1,6 @@
 """Parquet of strangers: what is damaged, or made to do damage, is an error and not the end of the process."""
 
 import io
-import sys
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from aftertune.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
+_STATM = Path("/proc/self/statm")  # Linux tells there how much address space a process has
 _MOST_CELLS = 2_000_000_000
 _MOST_BYTES = 16 << 30  # unpacked, by the file's own account
 _SPARE = 4 << 30  # address space, of which allocators and threads reserve far more than they use
@@ -91,13 +91,15 @@ def _needed(metadata: Any, source: str) -> int:
 @contextmanager
 def _address_space(more: int) -> "Generator[None]":
     """So many bytes more for this process and then no memory; where the system knows no such limit, none."""
-    if not sys.platform.startswith("linux"):
+    try:
+        import resource
+
+        held = _STATM.read_text(encoding="ascii")
+    except (ModuleNotFoundError, OSError):
         yield
         return
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    now = int(held.split()[0]) * resource.getpagesize()
     most = now + more
     if soft != resource.RLIM_INFINITY and soft <= most:
         yield

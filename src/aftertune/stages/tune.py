@@ -25,7 +25,7 @@ from aftertune.study import SERVING, CommandRecipe, FinishedRecipe, Study, TuneR
 from aftertune.tuning.batches import plan_steps
 from aftertune.tuning.checkpoints import checkpoint_sha256, linear_shapes
 from aftertune.tuning.command import command_files
-from aftertune.tuning.finished import as_arm, finished_of
+from aftertune.tuning.finished import finished_of
 from aftertune.tuning.held_out import HeldOutLoss, held_out_key, held_out_loss, hold_out
 from aftertune.tuning.self_answers import answer_by_base, ask_base
 from aftertune.tuning.streams import drawn_rows
@@ -97,6 +97,8 @@ def _compared(
     commands = {name for name, recipe in study.recipes.items() if isinstance(recipe, CommandRecipe)}
     if not any(checkpoint.model in commands and checkpoint.path is not None for checkpoint in made):
         return made
+    from aftertune.tuning.arms import as_arm
+
     engine = open_engine()
     linear = linear_shapes(engine.source.path)
     systems = {decoding.system_prompt for decoding in study.decodings.values()}

@@ -1,4 +1,4 @@
-"""Estimators: arrays in, frozen results out. numpy, scipy, statsmodels and krippendorff only."""
+"""Estimators: arrays in, frozen results out. numpy, scipy and krippendorff only."""
 
 from aftertune.stats.agreement import (
     AgreementTable,

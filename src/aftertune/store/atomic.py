@@ -108,7 +108,10 @@ def _write_flushed(path: Path, data: bytes) -> Path:
 
 def _flush(entry: Path) -> None:
     """Make a file's content, or a directory's list of names, outlive a loss of power."""
-    descriptor = os.open(entry, os.O_RDONLY)
+    windows = os.name == "nt"
+    if windows and entry.is_dir():  # which Windows neither opens nor needs to flush
+        return
+    descriptor = os.open(entry, os.O_RDWR if windows else os.O_RDONLY)  # Windows flushes no read-only handle
     try:
         os.fsync(descriptor)
     finally:

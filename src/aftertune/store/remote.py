@@ -311,13 +311,9 @@ def _is_gone(entry: dict[str, Any]) -> bool:
     """Whether an entry's driver was a process of this machine that has ended."""
     if entry["host"] != socket.gethostname() or entry["process"] == os.getpid():
         return False
-    try:
-        os.kill(entry["process"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    import psutil
+
+    return not psutil.pid_exists(entry["process"])
 
 
 def _batches(names: Sequence[str], size: Callable[[str], int]) -> Iterator[list[str]]:

@@ -1,7 +1,8 @@
 """What stands where in a run directory, and who may write to it."""
 
-import fcntl
+import errno
 import json
+import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
+from filelock import lock_descriptor
 
 from aftertune.errors import StoreError
 from aftertune.foreign_text import without_secrets
@@ -17,6 +19,8 @@ from aftertune.records import BASELINE, RESPONSE_COLUMNS, ResponseStatus
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
 from aftertune.store.run_log import append_event
 from aftertune.store.shards import read_shards
+
+log = logging.getLogger(__name__)
 
 MANIFEST_VERSION = 1
 
@@ -218,16 +222,26 @@ class RunDirectory:
 
     def _take(self, lock: int) -> None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            taken = lock_descriptor(lock, blocking=False)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise StoreError(
+                    f"cannot lock {self.root}: {error.strerror}",
+                    "give a directory on a local disk with --out",
+                ) from error
+            log.warning("this system has no file locks: let only one process write to %s", self.root)
+            taken = True
+        if not taken:
+            holder = "unknown"
+            with suppress(OSError):  # Windows lets nobody else read the locked byte
+                holder = os.read(lock, 32).decode(errors="replace").strip() or holder
             raise AtWork(
                 f"another run (process {holder}) is at work in {self.root}",
                 "wait for it to end, or give another directory with --out",
-            ) from error
+            )
         with suppress(OSError):  # on a full disk the lock holds all the same; it only cannot say whose it is
             os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            os.write(lock, str(os.getpid()).encode())
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest; empty before the first run.

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from aftertune.data import Conversation, TuningData
 from aftertune.engines.chat import Rendered, chat_template, render_chat
 from aftertune.errors import DataError, ModelError, TuningError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of a token that the loss leaves out
 
@@ -22,7 +23,7 @@ class Example:
 
 
 def encode_all(
-    data: TuningData, tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    data: TuningData, tokenizer: "PreTrainedTokenizerBase", *, max_length: int
 ) -> tuple[Example, ...]:
     """`encode` over all rows; errors name the row, counted from 1."""
     return tuple(
@@ -31,7 +32,7 @@ def encode_all(
     )
 
 
-def encoding_identity(data: TuningData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def encoding_identity(data: TuningData, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
     """What decides the tokens of rows beside their texts; nothing where they are those of the rendered text.
 
     Part of a training's key: a checkpoint of before 2026-12 was trained on other tokens of such rows.
@@ -49,7 +50,7 @@ def encoding_identity(data: TuningData, tokenizer: PreTrainedTokenizerBase) -> d
 
 def encode(
     conversation: Conversation,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     max_length: int,
     where: str = "conversation",
@@ -97,7 +98,7 @@ def encode(
 
 
 def _render(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, where: str
+    conversation: Conversation, tokenizer: "PreTrainedTokenizerBase", where: str
 ) -> tuple[Rendered, list[tuple[int, int]]]:
     """The whole chat, and begin and end in characters of each assistant turn (header excluded)."""
     messages = [{"role": message.role, "content": message.content} for message in conversation]
@@ -128,7 +129,7 @@ def _answers(conversation: Conversation) -> Iterator[int]:
 
 
 def _apply(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], where: str, *, prompt: bool
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], where: str, *, prompt: bool
 ) -> Rendered:
     try:
         return render_chat(tokenizer, messages, add_generation_prompt=prompt)

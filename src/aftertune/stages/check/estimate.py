@@ -8,7 +8,7 @@ from typing import Any
 
 from aftertune.data.conversations import Conversation
 from aftertune.engines.directory import weight_files
-from aftertune.engines.loading import ModelSource
+from aftertune.engines.source import ModelSource
 from aftertune.errors import StudyError
 from aftertune.records import BASELINE
 from aftertune.stages.check.resolve import Resolved, targeted

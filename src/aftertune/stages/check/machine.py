@@ -2,14 +2,15 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 from aftertune import __version__
 
 
 def versions() -> dict[str, str]:
-    """Of aftertune, Python and the packages that a number can depend on."""
+    """Of aftertune, Python and the installed packages that a number can depend on."""
     names = (
         "torch",
         "transformers",
@@ -18,27 +19,34 @@ def versions() -> dict[str, str]:
         "safetensors",
         "numpy",
         "scipy",
-        "statsmodels",
         "polars",
         "pyarrow",
     )
     return {
         "aftertune": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in names},
+        **{name: found for name in names if (found := _installed(name)) is not None},
     }
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores and the threads in use, and the GPUs."""
+    """The processor and its cores; the threads in use and the GPUs, where models can be run at all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {"machine": platform.machine(), "system": platform.system(), "cores": cores}
+    if find_spec("torch") is None:
+        return machine
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "machine": platform.machine(),
-        "system": platform.system(),
+        **machine,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": cores,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # of the extra `models`
+        return None

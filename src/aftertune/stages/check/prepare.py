@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aftertune.engines.loading import ModelSource
 from aftertune.engines.served import ServedModel
+from aftertune.engines.source import ModelSource
 from aftertune.records import BASELINE, ITEM_COLUMNS
 from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
 from aftertune.stages.check.machine import hardware, versions

@@ -1,6 +1,5 @@
 """Find all that a study names, and refuse what would fail later."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,16 @@ from aftertune.data import TuningData, load_conversations
 from aftertune.engines import open_engine, open_local_engine
 from aftertune.engines.chat import template_text
 from aftertune.engines.directory import read_config
-from aftertune.engines.loading import ModelSource, context_length, outline, resolve_model
 from aftertune.engines.openai import address_of
 from aftertune.engines.replay import ReplayEngine
 from aftertune.engines.served import ServedModel, served_checkpoints, served_model
-from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest
+from aftertune.engines.source import ModelSource
+from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, nearest, need_models
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
+from aftertune.judges.detoxify import ToxicityJudge
+from aftertune.judges.model_judge import ModelJudge
 from aftertune.judges.rubric import RubricJudge
 from aftertune.records import BASELINE, Checkpoint, Task, metrics_of
 from aftertune.stages.check.languages import language_notes
@@ -34,7 +35,7 @@ from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, 
 from aftertune.tasks import load_task
 from aftertune.tuning.checkpoints import linear_shapes
 from aftertune.tuning.encode import IGNORED, encode_all
-from aftertune.tuning.finished import Finished, finished_of, refuse_other_arm
+from aftertune.tuning.finished import Finished, finished_of
 from aftertune.tuning.held_out import hold_out
 from aftertune.tuning.streams import drawn_rows, moved_by
 
@@ -86,6 +87,9 @@ def resolve(study: Study) -> Resolved:
         read_calibration(Path(study.analysis.calibration))
     if isinstance(study.engine, SERVING):
         return _served(study, study.engine, tasks, judges)
+    need_models()
+    from aftertune.engines.loading import context_length, outline, resolve_model
+
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
     linear = linear_shapes(model.path)
@@ -237,6 +241,8 @@ def _finished(
     linear: dict[str, tuple[int, int]],
 ) -> dict[str, tuple[Finished, ...]]:
     """The checkpoints that were made elsewhere, each fit to stand beside the base and no two the same."""
+    from aftertune.tuning.arms import refuse_other_arm
+
     systems = {decoding.system_prompt for decoding in study.decodings.values()}
     prompts = [(item.prompt, system) for system in systems for task in tasks for item in task.items]
     found = finished_of(study)
@@ -265,6 +271,8 @@ def _check_judges(judges: tuple[Judge, ...]) -> None:
     """Find out now what a judge lacks: weights, a template, an endpoint's key, a rubric's wording."""
     asked: dict[str, str] = {}
     for judge in judges:
+        if isinstance(judge, ModelJudge | ToxicityJudge):
+            need_models()
         sha256 = judge.sha256  # raises where a file that decides its judgments is missing
         if isinstance(judge, RubricJudge):
             judge.ready()
@@ -388,11 +396,13 @@ def _check_memory(study: Study, name: str, size: _RowSizes, config: Any) -> int:
     Attention as matrix products keeps rows × heads × length² scores a layer (of one layer where activations
     are recomputed). It is not all that a training needs, so what is refused here could not have been trained.
     """
+    import psutil
+
     recipe, text = study.recipes[name], config.get_text_config()
     assert isinstance(recipe, TuneRecipe)
     layers = 1 if recipe.gradient_checkpointing else text.num_hidden_layers
     scores = size.n_in_batch * text.num_attention_heads * size.longest**2 * layers
-    needed, there = scores * _SCORE_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed, there = scores * _SCORE_BYTES, psutil.virtual_memory().total
     if needed > there:
         switch = "" if recipe.gradient_checkpointing else "`gradient_checkpointing: true`, "
         raise StudyError(
