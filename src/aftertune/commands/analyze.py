@@ -32,6 +32,10 @@ class TableOptions:
         str | None,
         typer.Option("--repeat-column", help="The column of the draw or decoding seed: --column repeat=…"),
     ] = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A column to leave out, as if the table lacked it; may be repeated."),
+    ] = None
     base: Annotated[
         str | None, typer.Option("--base", help="The model that others are compared with; base by default.")
     ] = None
@@ -136,7 +140,13 @@ def table_of(options: TableOptions) -> "TableSpec":
                 f"two columns are given as {name}: {columns[name]!r} and {column!r}", "give one of them"
             )
         columns[name] = column
-    return TableSpec(columns=columns, base=options.base, intent=options.intent, construct=options.construct)
+    return TableSpec(
+        columns=columns,
+        base=options.base,
+        intent=options.intent,
+        construct=options.construct,
+        ignore=options.ignore or (),
+    )
 
 
 def spec_of(options: TableOptions) -> "AnalysisSpec":

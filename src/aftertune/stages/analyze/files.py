@@ -5,7 +5,7 @@ from pathlib import Path
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
-from aftertune.stages.analyze.columns import TableSpec
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.held_out import held_out_of
 from aftertune.stages.analyze.stage import analysis_of
