@@ -151,7 +151,7 @@ def test_what_a_model_says_stays_text(tmp_path: Path):
         (["EMPTY"], r"holds no logs that are known\n  → known endings"),
         (
             ["NOTES"],
-            r"notes.csv is no log that is known\n.*aftertune analyze FILE --column",
+            r"notes.csv is no log that is known\n.*another name with --column NAME=COLUMN",
         ),
     ],
 )
