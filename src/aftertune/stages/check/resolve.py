@@ -53,6 +53,7 @@ class Resolved:
     training_tokens: dict[str, int]  # by recipe that aftertune tunes: of one seed, over all epochs
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
+    notes: tuple[str, ...] = ()  # what a table of recorded responses lacks, and what of it is not asked for
 
 
 def resolve(study: Study) -> Resolved:
@@ -127,10 +128,11 @@ def _served(
     study: Study, spec: OpenAISpec | ReplaySpec, tasks: tuple[Task, ...], judges: tuple[Judge, ...]
 ) -> Resolved:
     """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
+    notes: tuple[str, ...] = ()
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
     else:
-        ReplayEngine(study, spec).check(str(c.served) for c in served_checkpoints(study, spec))
+        notes = ReplayEngine(study, spec).check(served_checkpoints(study, spec), tasks)
     return Resolved(
         study=study,
         model=served_model(study, spec),
@@ -146,6 +148,7 @@ def _served(
         training_tokens={},
         finished={},
         attention_bytes=0,
+        notes=notes,
     )
 
 
