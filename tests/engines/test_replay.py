@@ -153,8 +153,14 @@ NAMED = {"decoding": "sampled"}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (NAMED | {"decoding": "greedy"}, r"no decoding sampled of .*; it has greedy, the study asks for sampled"),
-        (NAMED | {"task": "mini_harm"}, r"no task mini-harm of .*; it has mini_harm, the study asks for mini-h"),
+        (
+            NAMED | {"decoding": "greedy"},
+            r"no decoding sampled of .*; it has greedy, the study asks for sampled",
+        ),
+        (
+            NAMED | {"task": "mini_harm"},
+            r"no task mini-harm of .*; it has mini_harm, the study asks for mini-h",
+        ),
         (NAMED | {"item": "x"}, r"no item .* of task 'mini-harm'; it has x, the study asks for"),
         (NAMED | {"repeat": 0}, r"no repeat 1, 2 of .*; it has 0, the study asks for 1, 2\n.*count from 1"),
         (NAMED | {"repeat": 1}, r"no repeat 2 of .*; it has 1, the study asks for 1, 2"),
@@ -168,7 +174,9 @@ def test_check_refuses_a_table_of_something_else(change, message, of, recorded, 
     altered = recorded.with_columns(**{k: pl.lit(v, recorded.schema.get(k)) for k, v in change.items()})
     altered = altered.unique(["model", "task", "item", "repeat"], maintain_order=True)
     if of == "one model" and "item" not in change:  # an item must be there of any model
-        kept = recorded.with_columns(pl.lit("sampled").alias("decoding")) if "decoding" in change else recorded
+        kept = (
+            recorded.with_columns(pl.lit("sampled").alias("decoding")) if "decoding" in change else recorded
+        )
         mine = pl.col("model") == "before"
         altered = pl.concat([altered.filter(mine | (pl.col("model") == "base")), kept.filter(~mine)])
         altered = altered.unique(["model", "task", "item", "repeat"], maintain_order=True)

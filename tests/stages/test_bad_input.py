@@ -79,7 +79,10 @@ def twice(name: str) -> str:
         (rows().replace("chat,2,i3,0,0", "chat,2,i2,0,0"), "2 rows share their cell with another row"),
         (rows().replace("chat,2,i3,0,0", ",2,i3,0,0"), "'model' holds an empty name in 1 rows"),
         (rows().replace("seed", "seeed"), "a column 'seeed' and none called 'seed'"),
-        (rows().replace("seed", "seeed"), "write --column seed=seeed or rename it; if not, write --ignore seeed"),
+        (
+            rows().replace("seed", "seeed"),
+            "write --column seed=seeed or rename it; if not, write --ignore seeed",
+        ),
         (twice("Repeats"), "a column 'Repeats' and none called 'repeat'"),
         (twice("epoch"), "The column 'epoch' tells them apart: --column repeat=epoch or seed=epoch"),
         (beside("constructs", "Refused"), "a column 'constructs' and none called 'construct'"),
@@ -224,7 +227,9 @@ def test_observations_without_a_metric_are_counted_and_alone_an_error(monkeypatc
     )
     one = {"model": ["base", "chat"], "item": ["i", "i"], "value": [0, 1]}
     correct, toxic = (pl.DataFrame(one).with_columns(construct=pl.lit(c)) for c in ("correct", "toxic"))
-    with pytest.raises(DataError, match=r"no observation has a metric: 2 of correct on harmful items\n.*--con"):
+    with pytest.raises(
+        DataError, match=r"no observation has a metric: 2 of correct on harmful items\n.*--con"
+    ):
         analyze(correct)
     found = analyze(pl.concat([correct, toxic]))
     note = next(w for w in found.warnings if w.code == "no_metric")

@@ -56,7 +56,9 @@ def import_logs(logs: Sequence[Path], out: Path, options: ImportOptions) -> Impo
     if not given:
         raise DataError("no log was given", "aftertune import LOG LOG --out DIR, or --model NAME=LOG,LOG")
     if (options.column or options.ignore) and all(one.log.tool != tidy.TOOL for one in given):
-        raise DataError("--column or --ignore without a table", "leave it out: these logs name what they hold")
+        raise DataError(
+            "--column or --ignore without a table", "leave it out: these logs name what they hold"
+        )
     meaning = meaning_of(options.construct or [], options.intent or [], options.scale or [])
     its = named(given)
     base = options.baseline or ("base" if any(log.model == "base" for log in its) else None)
@@ -200,5 +202,6 @@ def _logs(path: Path, kind: str | None, verdicts: Path | None, table: TableSpec)
     raise DataError(
         f"{path} is no log that is known",
         "known: Inspect's .eval and .json, lm_eval's samples_….jsonl, JailbreakEval's CSV (question, answer, "
-        "label), a tidy CSV or Parquet (model, item, value; a column of another name with --column NAME=COLUMN)",
+        "label), a tidy CSV or Parquet (model, item, value; a column of "
+        "another name with --column NAME=COLUMN)",
     )

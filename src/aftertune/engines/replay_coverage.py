@@ -43,18 +43,18 @@ def coverage(
     _require(source, asked, held, "task", by=["model"])
     _require(source, asked, held, "item", by=["task"])
     _require(source, asked, held, "decoding", by=["model", "task"])
-    both = [_of_every_decoding(held, decodings), asked]
-    relevant = both[0].join(asked.select("task", "item").unique(), on=["task", "item"], how="semi")
-    _require(source, asked, relevant, "repeat", by=["model", "task", "decoding"])
-    absent = asked.join(both[0], on=_KEY, how="anti").height
-    notes = [f"{absent:,} of {asked.height:,} responses are not in the table and will have failed"] * (absent > 0)
-    spare = [
-        f"{column}s {listed(more)}"
-        for column in ("task", "item", "decoding", "repeat")
-        if (more := _values(held, column) - _values(asked, column))
-    ]
-    spare = [f"models {listed(more)}"] * bool(more := known.keys() - set(names)) + spare
-    return (*notes, *[f"the study does not ask for {', '.join(spare)} of the table"] * bool(spare))
+    drawn = _of_every_decoding(held, decodings)
+    of_items = drawn.join(asked.select("task", "item").unique(), on=["task", "item"], how="semi")
+    _require(source, asked, of_items, "repeat", by=["model", "task", "decoding"])
+    absent = asked.join(drawn, on=_KEY, how="anti").height
+    spare = {"model": set(known) - set(names)}
+    spare |= {name: _values(held, name) - _values(asked, name) for name in _KEY[1:]}
+    more = ", ".join(f"{name}s {listed(found)}" for name, found in spare.items() if found)
+    notes = {
+        f"{absent:,} of {asked.height:,} responses are not in the table and will have failed": absent,
+        f"the study does not ask for {more} of the table": more,
+    }
+    return tuple(note for note, true in notes.items() if true)
 
 
 def listed(names: Iterable[object]) -> str:

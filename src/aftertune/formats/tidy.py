@@ -42,7 +42,7 @@ def tidy_bytes(frame: pl.DataFrame, kind: TidyKind) -> bytes:
 
 
 def looks_tidy(path: Path, content: bytes, spec: TableSpec | None = None) -> bool:
-    """Whether a file is such a table: Parquet, or CSV with the columns that are needed, as `spec` names them."""
+    """Whether a file is such a table: Parquet, or CSV with the needed columns as `spec` names them."""
     if path.suffix.lower() == ".parquet":
         return True
     header = content.decode("utf-8-sig", "replace").split("\n")[0]

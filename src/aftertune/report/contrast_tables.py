@@ -27,7 +27,8 @@ def categories(analysis: Analysis) -> Table:
     )
     note = (
         "For these items. P values are adjusted over the categories of one model, task, decoding and judge; "
-        f"a category is named worse or better, in its metric's words, where its adjusted p is at most {1 - analysis.level:.2g}."
+        "a category is named worse or better, in its metric's words, where its adjusted p is at most "
+        f"{1 - analysis.level:.2g}."
     )
     rows = tuple(map(_category_row, analysis.categories))
     return Table("Differences by category", columns, rows, note)

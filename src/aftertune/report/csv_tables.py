@@ -70,7 +70,7 @@ def _csv(records: Iterable[Any], columns: Sequence[str]) -> str:
 
 
 def _field(record: Any, column: str) -> Any:
-    """The value at a dotted path; an absent record on the way gives an empty field, a verdict its metric's words."""
+    """The value at a dotted path, empty for an absent record on the way; a verdict in its metric's words."""
     value = record
     if column.endswith("verdict"):
         return words.verdict(record.metric, getattr(record, column))

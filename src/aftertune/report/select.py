@@ -24,9 +24,9 @@ class Headline:
 
 
 def headline(analysis: Analysis) -> Headline | None:
-    """The primary contrast's cell; else the first one with judgments of every model, of a compliance rate first.
+    """The primary contrast's cell; else the first cell in which every model has judgments.
 
-    None without rates.
+    Of several, one of a compliance rate; None without rates.
     """
     primary = analysis.primary
     if primary is not None:

@@ -159,7 +159,9 @@ def _refuse_needed(frame: pl.DataFrame, near: dict[str, str], source: str) -> No
 
 
 def _holds_meanings(column: pl.Series, ours: str) -> bool:
-    words = column.cast(pl.String).str.strip_chars().str.to_lowercase().replace("", None).drop_nulls().unique()
+    words = (
+        column.cast(pl.String).str.strip_chars().str.to_lowercase().replace("", None).drop_nulls().unique()
+    )
     return len(words) > 0 and set(words) <= _MEANINGS.get(ours, set())
 
 

@@ -21,9 +21,9 @@ from aftertune.records.analysis import (
     Warning,
 )
 from aftertune.records.variations import CategoryConsistency, SingleRunRanking, SingleRuns
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.categories import categories_of
 from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of, without_metric
-from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
 from aftertune.stages.analyze.corrected import Corrections, corrected_of, correction_warnings
 from aftertune.stages.analyze.crossed_facets import facet_components_of

@@ -287,7 +287,7 @@ def _check_duplicates(frame: pl.DataFrame, source: str, *, unused: pl.DataFrame)
 
 
 def _telling_apart(cells: pl.DataFrame, unused: pl.DataFrame) -> str:
-    """The first column that was not used and would leave no two rows alike, as a remedy; empty without one."""
+    """A remedy that names the first unused column that leaves no two rows alike; empty without one."""
     plain = [name for name in unused.columns if not unused[name].dtype.is_nested()]
     beside = (cells.with_columns(unused[name].alias("unused")) for name in plain)
     found = [name for name, rows in zip(plain, beside, strict=True) if not rows.is_duplicated().any()]
@@ -306,8 +306,8 @@ def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) 
         where = ", ".join(f"{key} {first[key]!r}" for key in by)
         raise DataError(
             f"{source}: {where} has more than one {name}: {', '.join(first[name])}",
-            f"one {by[-1]} has one {name}: part it into two, under two names, or leave out a {name} of another "
-            f"meaning by --ignore {name}",
+            f"one {by[-1]} has one {name}: part it into two, under two names, or leave out a {name} of "
+            f"another meaning by --ignore {name}",
         )
 
 
