@@ -220,8 +220,17 @@ def exported(tmp_path: Path, *, said: str = "response", asked: str = "question")
     return path
 
 
-@pytest.mark.parametrize("said", ["response", "Completion", "output", "answer", "generation", "text"])
-@pytest.mark.parametrize("asked", ["prompt", "question", "instruction"])
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("response", "prompt"),
+        ("Completion", "instruction"),
+        ("output", "request"),
+        ("answer", "question"),
+        ("generation", "query"),
+        ("text", "prompt"),
+    ],
+)
 def test_a_table_of_other_names_keeps_its_texts_and_gives_the_numbers_of_analyze(
     tmp_path: Path, said: str, asked: str
 ):
@@ -239,8 +248,7 @@ def test_a_table_of_other_names_keeps_its_texts_and_gives_the_numbers_of_analyze
     assert {r["metric"] for r in direct["rates"]} == {"benign_harmful_rate"}
     quiet = [word for c in ("", "temperature", "judge_reason", "created_at") for word in ("--ignore", c)]
     assert "note" not in call("import", table, "--out", tmp_path / "j", *named, *meant, *quiet)
-    call("report", out)
-    assert "Less safe than base" in (out / "report" / "report.md").read_text()
+    assert "less safe than base" in call("analyze", out)
 
 
 def test_a_question_that_is_not_the_items_own_is_no_prompt(tmp_path: Path):

@@ -171,10 +171,10 @@ def _kind(path: Path, table: TableSpec) -> str | None:
         return "inspect"
     if lm_eval.looks_like_lm_eval(path, content):
         return "lm_eval"
+    if tidy.looks_tidy(path, content, table):  # first: its texts may be called question and answer too
+        return "tidy"
     if jailbreakeval.looks_like_attempts(path, content):
         return "attempts"
-    if tidy.looks_tidy(path, content, table):
-        return "tidy"
     return "verdicts" if jailbreakeval.looks_like_verdicts(path, content) else None
 
 
