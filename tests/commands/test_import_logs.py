@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from aftertune.cli import app
 from aftertune.commands.import_logs import import_logs
 from aftertune.commands.import_options import ImportOptions
+from aftertune.commands.report_import import examples_of
 from aftertune.errors import DataError, StoreError
 from aftertune.formats.inspect_logs import has_inspect
 from aftertune.records import ITEM_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
+from aftertune.store import ImportDirectory
 
 DATA = Path(__file__).parents[1] / "formats" / "data"
 LM_EVAL = DATA / "lm_eval"
@@ -151,7 +153,7 @@ def test_what_a_model_says_stays_text(tmp_path: Path):
         (["EMPTY"], r"holds no logs that are known\n  → known endings"),
         (
             ["NOTES"],
-            r"notes.csv is no log that is known\n.*aftertune analyze FILE --column",
+            r"notes.csv is no log that is known\n.*another name with --column NAME=COLUMN",
         ),
     ],
 )
@@ -193,3 +195,73 @@ def test_without_inspect_ai_its_logs_say_what_to_install(tmp_path: Path):
         DataError, match=r"needs the package inspect_ai.*\n  → pip install 'aftertune\[inspect\]'"
     ):
         import_logs([DATA / "inspect-0.3.100.eval"], tmp_path / "i", ImportOptions())
+
+
+def exported(tmp_path: Path, *, said: str = "response", asked: str = "question") -> Path:
+    """A table as people export it: pandas' index, texts under other names, columns of no meaning here."""
+    rows = [
+        {
+            "": n,
+            "model": model,
+            "prompt_id": f"p{i}",
+            "score": str(i < most),
+            asked: f"Question {i}?",
+            said: f"{model} says {i}",
+            "temperature": 0.7,
+            "judge_reason": "looks so",
+            "created_at": "2026-01-01",
+        }
+        for n, (model, i, most) in enumerate(
+            (model, i, most) for model, most in (("base", 2), ("chat", 15)) for i in range(20)
+        )
+    ]
+    path = tmp_path / f"{said}-{asked}.csv"
+    pl.DataFrame(rows).write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("response", "prompt"),
+        ("Completion", "instruction"),
+        ("output", "request"),
+        ("answer", "question"),
+        ("generation", "query"),
+        ("text", "prompt"),
+    ],
+)
+def test_a_table_of_other_names_keeps_its_texts_and_gives_the_numbers_of_analyze(
+    tmp_path: Path, said: str, asked: str
+):
+    table, out = exported(tmp_path, said=said, asked=asked), tmp_path / "i"
+    named = ("--column", "item=prompt_id", "--column", "value=score")
+    meant = ("--construct", "harmful", "--intent", "benign")
+    told = call("import", table, "--out", out, *named, *meant)
+    assert told.count("judge_reason") == 1  # a note for each part of the table would say the same
+    judged = examples_of(ImportDirectory(out))
+    assert set(judged["text"]) == {f"{m} says {i}" for m in ("base", "chat") for i in range(20)}
+    assert set(judged["prompt"]) == {f"Question {i}?" for i in range(20)}
+    imported = json.loads(call("analyze", out, "--json"))
+    direct = json.loads(call("analyze", table, *named, *meant, "--json"))
+    assert imported["rates"] == direct["rates"] and imported["differences"] == direct["differences"]
+    assert {r["metric"] for r in direct["rates"]} == {"benign_harmful_rate"}
+    quiet = [word for c in ("", "temperature", "judge_reason", "created_at") for word in ("--ignore", c)]
+    assert "note" not in call("import", table, "--out", tmp_path / "j", *named, *meant, *quiet)
+    assert "less safe than base" in call("analyze", out)
+
+
+def test_a_question_that_is_not_the_items_own_is_no_prompt(tmp_path: Path):
+    table = tmp_path / "t.csv"
+    table.write_text("model,item,value,question\na,1,1,one\nb,1,0,two\n")
+    told = call("import", table, "--out", tmp_path / "i", "--construct", "correct")
+    assert "the table's columns question were not used" in told
+    assert pl.read_parquet(tmp_path / "i" / "items.parquet").is_empty()
+
+
+def test_options_of_a_table_need_one(tmp_path: Path):
+    logs = samples(tmp_path, {1})
+    result = CliRunner().invoke(
+        app, ["import", str(logs), *CORRECT, "--ignore", "x", "--out", str(tmp_path / "i")]
+    )
+    assert isinstance(result.exception, DataError) and "--ignore without a table" in str(result.exception)

@@ -6,9 +6,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aftertune.commands.estimate import estimate_lines
 from aftertune.engines.replay import ReplayEngine
 from aftertune.errors import AftertuneError, DataError, StudyError
 from aftertune.pipeline import STAGES
+from aftertune.stages.check import check
 from aftertune.study import parse_study
 from aftertune.tasks import load_task
 from stage_runs import rows, run
@@ -118,6 +120,69 @@ def test_two_decodings_are_told_apart_by_name(recorded, tmp_path):
     out = run(study(written(both, tmp_path), decodings=decodings), tmp_path / "run")
     rates = pl.read_parquet(out / "observations.parquet").group_by("decoding").agg(pl.col("value").mean())
     assert dict(rates.iter_rows()) == {"sampled": 0.5, "hot": 0.0}
+
+
+def checked(frame: pl.DataFrame, tmp_path: Path, **changes: Any) -> list[str]:
+    """What `check` prints."""
+    given = study(written(frame, tmp_path), **changes)
+    return estimate_lines(*check(parse_study(given, source="s", folder=tmp_path)))
+
+
+def test_check_says_what_single_responses_are_absent_and_what_is_not_asked_for(recorded, tmp_path):
+    lines = checked(recorded, tmp_path)
+    assert lines[0] == "recorded: all keys and data are in order; the table holds what is asked for"
+    assert not [line for line in lines if "note" in line or "endpoint" in line]
+    more = pl.concat(
+        [
+            recorded.tail(-1),
+            recorded.filter(repeat=1).with_columns(repeat=pl.lit(3, pl.Int64)),
+            recorded.with_columns(model=pl.lit("other")),
+            recorded.with_columns(task=pl.lit("second"), item=pl.lit("a")).unique(["model", "repeat"]),
+        ]
+    )
+    found = "\n".join(checked(more, tmp_path))
+    assert "note         1 of 36 responses are not in the table and will have failed" in found
+    assert (
+        "note         the study does not ask for models other, tasks second, items a, repeats 3 of the table"
+    ) in found
+
+
+NAMED = {"decoding": "sampled"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            NAMED | {"decoding": "greedy"},
+            r"no decoding sampled of .*; it has greedy, the study asks for sampled",
+        ),
+        (
+            NAMED | {"task": "mini_harm"},
+            r"no task mini-harm of .*; it has mini_harm, the study asks for mini-h",
+        ),
+        (NAMED | {"item": "x"}, r"no item .* of task 'mini-harm'; it has x, the study asks for"),
+        (NAMED | {"repeat": 0}, r"no repeat 1, 2 of .*; it has 0, the study asks for 1, 2\n.*count from 1"),
+        (NAMED | {"repeat": 1}, r"no repeat 2 of .*; it has 1, the study asks for 1, 2"),
+        ({"repeat": 1}, r"no repeat 2 of "),
+        ({"model": "base"}, r"no response of 'before'; it has the models base, the study asks for after-1, "),
+    ],
+)
+@pytest.mark.parametrize("of", ["all", "one model"])
+def test_check_refuses_a_table_of_something_else(change, message, of, recorded, tmp_path):
+    """Before anything is run: else every response would have failed and every judgment be missing."""
+    altered = recorded.with_columns(**{k: pl.lit(v, recorded.schema.get(k)) for k, v in change.items()})
+    altered = altered.unique(["model", "task", "item", "repeat"], maintain_order=True)
+    if of == "one model" and "item" not in change:  # an item must be there of any model
+        kept = (
+            recorded.with_columns(pl.lit("sampled").alias("decoding")) if "decoding" in change else recorded
+        )
+        mine = pl.col("model") == "before"
+        altered = pl.concat([altered.filter(mine | (pl.col("model") == "base")), kept.filter(~mine)])
+        altered = altered.unique(["model", "task", "item", "repeat"], maintain_order=True)
+        message = message.partition("; it has the models")[0]
+    with pytest.raises(DataError, match=message):
+        checked(altered, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_table_of_three_columns(tmp_path: Path):
         ("1", 1, 0.5, "ok"),
         ("2", 1, None, "missing"),
     ]
-    assert a.notes == ("its columns extra were not used",)
+    assert a.notes == ("the table's columns extra were not used",)
     assert a.sha256 == b.sha256 and a.part != b.part
 
 
@@ -41,7 +41,7 @@ def test_seeds_repeats_judges_and_texts(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model,item,score\na,1,1\n", r"lacks the column 'value'.*\n  → rename it, or `aftertune analyze"),
+        ("model,item,score\na,1,1\n", r"lacks the column value; it has .*\n.*--column NAME=COLUMN"),
         ("model,item,value\na,1,high\n", "line 2: the value is 'high'"),
         ("model,item,value\na,,1\n", "line 2: no item"),
         ("model,item,value\n,1,1\n", "line 2: no model"),

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from aftertune.records import (
     JUDGMENT_COLUMNS,
+    METRIC_WORDS,
     METRICS,
     OBSERVATION_COLUMNS,
     RESPONSE_COLUMNS,
@@ -18,6 +19,7 @@ from aftertune.records import (
     Judgment,
     Response,
     metrics_of,
+    words_of,
 )
 from aftertune.records.analysis import Agreement, Primary
 
@@ -32,11 +34,19 @@ def test_the_metrics_are_those_of_the_design():
     assert names(harmful, Construct.HARMFUL) == {"harmful_rate": worse}
     assert names(harmful, Construct.REFUSED) == {"compliance_rate": worse, "refusal_rate": safer}
     assert names(benign, Construct.REFUSED) == {"over_refusal_rate": worse}
-    assert names(benign, Construct.COMPLIED) == names(benign, Construct.HARMFUL) == {}
+    assert names(benign, Construct.COMPLIED) == {"benign_compliance_rate": better}
+    assert names(benign, Construct.HARMFUL) == {"benign_harmful_rate": worse}
     for intent in Intent:
         assert names(intent, Construct.TOXIC) == {"toxicity_rate": worse}
         assert names(intent, Construct.INCOHERENT) == {"incoherence_rate": worse}
         assert names(intent, Construct.CORRECT) == {"accuracy": better}
+
+
+def test_every_construct_has_a_metric_on_items_of_every_intent_and_every_metric_its_words():
+    assert all(metrics_of(intent, construct) for intent in Intent for construct in Construct)
+    assert {metric.name for metric in METRICS} == set(METRIC_WORDS)
+    assert words_of("accuracy").better == "more accurate"
+    assert words_of("speed_rate").title == "speed rate" and words_of("speed_rate").worse == "worse"
 
 
 def test_only_compliance_by_refusal_is_a_complement_and_says_so():

@@ -374,14 +374,14 @@ def test_a_greedy_pair_of_checkpoints_is_a_fact_on_its_items_only():
     assert one(found.differences, target="population").ci_low < 0.15
 
 
-def test_metrics_that_are_no_safety_are_called_worse_and_not_less_safe():
+def test_a_metric_that_is_no_safety_has_words_of_its_own():
     frame = rows_of(
         lambda m, s, i, r: float((i + (s or 0)) % 10 < (2 if m == "base" else 8)),
         seeds={"base": [None], "chat": [1, 2, 3, 4, 5]}, n_items=100, construct="incoherent",
     )  # fmt: skip
     difference = one(analyze(frame, study="w").differences, target="benchmark")
     assert difference.sentence.startswith(
-        "Worse than base, over training seeds (chat, 5 seeds), on these items"
+        "Less coherent than base, over training seeds (chat, 5 seeds), on these items"
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from aftertune.cli import main
 from aftertune.errors import DataError
-from aftertune.stages.analyze import analyze
+from aftertune.records import metrics_of
+from aftertune.stages.analyze import TableSpec, analyze
 from aftertune.stages.analyze.pairs import LEAST_P
 
 HEADER = "model,seed,item,repeat,value\n"
@@ -41,6 +42,21 @@ def rows(n_items=4, seeds=(1, 2), value=lambda s, i: (s * 7 + i) % 3 == 0) -> st
     return HEADER + "\n".join(base + tuned) + "\n"
 
 
+def beside(name: str, cell: str) -> str:
+    """The rows with one more column, the same in each."""
+    head, *lines = rows().splitlines()
+    return "\n".join([f"{head},{name}", *(f"{line},{cell}" for line in lines)]) + "\n"
+
+
+def twice(name: str) -> str:
+    """Two draws of each response, numbered in a column of this name."""
+    lines = rows().splitlines()[1:]
+    cells = [line.split(",") for line in lines]
+    return f"model,seed,item,{name},value\n" + "".join(
+        f"{m},{s},{i},{draw},{v}\n" for m, s, i, _, v in cells for draw in (0, 1)
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -63,7 +79,13 @@ def rows(n_items=4, seeds=(1, 2), value=lambda s, i: (s * 7 + i) % 3 == 0) -> st
         (rows().replace("chat,2,i3,0,0", "chat,2,i2,0,0"), "2 rows share their cell with another row"),
         (rows().replace("chat,2,i3,0,0", ",2,i3,0,0"), "'model' holds an empty name in 1 rows"),
         (rows().replace("seed", "seeed"), "a column 'seeed' and none called 'seed'"),
-        (rows().replace("repeat", "Repeats"), "a column 'Repeats' and none called 'repeat'"),
+        (
+            rows().replace("seed", "seeed"),
+            "write --column seed=seeed or rename it; if not, write --ignore seeed",
+        ),
+        (twice("Repeats"), "a column 'Repeats' and none called 'repeat'"),
+        (twice("epoch"), "The column 'epoch' tells them apart: --column repeat=epoch or seed=epoch"),
+        (beside("constructs", "Refused"), "a column 'constructs' and none called 'construct'"),
         (rows().replace("value", "score"), "lacks the column value; it has model, seed, item, repeat, score"),
     ],
 )
@@ -92,6 +114,9 @@ def test_a_file_that_is_no_table_is_refused(command, name):
         (("--primary", "metric=x"), "the primary contrast's metric is 'x'"),
         (("--primary", "metric=harmful_rate,tsk=t"), "primary.tsk: unknown key; did you mean 'task'?"),
         (("--column", "seed"), "--column holds 'seed'"),
+        (("--ignore", "notes"), "has no column 'notes', which was to be ignored"),
+        (("--ignore", "seed", "--seed-column", "seed"), "to be read and to be ignored"),
+        (("--ignore", "value"), "lacks the column value"),
         (("--column", "sead=seed"), "did you mean 'seed'?"),
         (("--seed-column", "trainseed"), "has no column 'trainseed', which was to be read as 'seed'"),
         (("--seed-column", "seed", "--column", "seed=repeat"), "two columns are given as seed"),
@@ -127,6 +152,90 @@ def test_a_table_is_told_by_design_cover_and_warnings(command):
     assert "columns_ignored: the table's columns note were not used" in out
     assert "few_seeds: chat: chat has 2 seeds" in out and "    → " in out
     assert found["post_hoc"] == ["margin"] and found["margin"] == 0.1
+
+
+REAL = {
+    "": "7", "Unnamed: 0": "3", "index": "12", "prompt_id": "p1", "response": "Sure.", "reasoning": "none",
+    "prompts": "p", "temperature": "0.7", "judge_reason": "ok", "created_at": "2026-01-01", "model_name": "m",
+    "repeats": "3", "tasks": "all", "judges": "gpt", "statuses": "ok", "finished": "yes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_column_that_tells_nothing_apart_is_a_note_and_changes_no_number(command, name):
+    plain = command(rows())[3]
+    status, out, err, found = command(beside(name, REAL[name]))
+    assert (status, err) == (0, "")
+    assert all(found[key] == plain[key] for key in plain if key not in ("warnings", "observations_sha256"))
+    if name != "response":  # the text of a response, which no statistic needs
+        assert f"the table's columns {name or repr('')} were not used" in out
+        status, out, _, found = command(beside(name, REAL[name]), "--ignore", name)
+        assert status == 0 and "columns_ignored" not in out and found["warnings"] == plain["warnings"]
+
+
+def test_a_misspelt_column_that_would_hide_seeds_among_repeats_is_refused():
+    """Every row has a repeat of its own, so nothing collides; the seeds would be draws of one checkpoint."""
+    frame = pl.DataFrame(
+        [("chat", s, f"i{i}", s, float((i + s) % 2)) for s in range(5) for i in range(6)],
+        schema=["model", "seeds", "item", "repeat", "value"],
+        orient="row",
+    )
+    with pytest.raises(DataError, match=r"a column 'seeds' and none called 'seed'\n.*--ignore seeds"):
+        analyze(frame)
+    assert analyze(frame, table=TableSpec(ignore=["seeds"])).rates[0].n_repeats == 5
+    assert analyze(frame, table=TableSpec(columns={"seed": "seeds"})).rates[0].n_seeds == 5
+    listed = frame.drop("seeds").with_columns(seeds=pl.lit([1, 2]))
+    assert analyze(listed).rates[0].n_seeds == 1
+
+
+def test_truth_values_are_values_in_csv_as_in_parquet(command):
+    text = rows()
+    words = "\n".join(
+        line[:-1] + ("True" if line.endswith("1") else "false") for line in text.splitlines()[1:]
+    )
+    assert command(HEADER + words + "\n")[3]["rates"] == command(text)[3]["rates"]
+
+
+@pytest.mark.parametrize(
+    ("word", "intent", "metric", "sentence"),
+    [
+        ("complied", "benign", "benign_compliance_rate", "Less helpful than base"),
+        ("harmful", "benign", "benign_harmful_rate", "Safer than base"),
+        ("refused", "benign", "over_refusal_rate", "Less over-refusing than base"),
+        ("correct", "benign", "accuracy", "Less accurate than base"),
+        ("toxic", "harmful", "toxicity_rate", "Less toxic than base"),
+        ("incoherent", "harmful", "incoherence_rate", "More coherent than base"),
+    ],
+)
+def test_every_observation_is_in_a_number_with_its_own_words(command, word, intent, metric, sentence):
+    """The base always has the event, the tuned model never."""
+    lines = [f"{model},i{i},{int(model == 'base')}" for model in ("base", "chat") for i in range(40)]
+    table = "model,item,value\n" + "\n".join(lines) + "\n"
+    status, out, _, found = command(table, "--construct", word, "--intent", intent)
+    assert status == 0
+    assert {r["metric"] for r in found["rates"]} == {metric}
+    assert sum(r["missing"]["n_observations"] for r in found["rates"]) == 80
+    assert found["differences"][0]["sentence"].startswith(sentence)
+    assert f"{sentence.lower()}" in out
+    assert ("less safe" in out or "safer" in out) == (metric == "benign_harmful_rate")
+
+
+def test_observations_without_a_metric_are_counted_and_alone_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "aftertune.stages.analyze.cells.metrics_of",
+        lambda intent, construct: [m for m in metrics_of(intent, construct) if m.name != "accuracy"],
+    )
+    one = {"model": ["base", "chat"], "item": ["i", "i"], "value": [0, 1]}
+    correct, toxic = (pl.DataFrame(one).with_columns(construct=pl.lit(c)) for c in ("correct", "toxic"))
+    with pytest.raises(
+        DataError, match=r"no observation has a metric: 2 of correct on harmful items\n.*--con"
+    ):
+        analyze(correct)
+    found = analyze(pl.concat([correct, toxic]))
+    note = next(w for w in found.warnings if w.code == "no_metric")
+    assert note.text == (
+        "2 of 4 observations have no metric and are in no number: 2 of correct on harmful items"
+    )
 
 
 def test_json_is_the_analysis(command):

@@ -155,7 +155,8 @@ def gate(
 @spelled_out(PlanOptions)
 def plan(
     pilot: Annotated[
-        Path | None, typer.Argument(help="An analysed run whose variances and times are taken.")
+        Path | None,
+        typer.Argument(help="An analysed run or import, or a table: its variances are taken, a run's times."),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Write precision against cost as SVG to this file.")

@@ -101,6 +101,7 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
                 "study": resolved.study.name,
                 "model": resolved.model.sha256,
                 **asdict(estimate),
+                "notes": resolved.notes,
                 "scan": [asdict(scan) for scan in resolved.scans],
                 "messages": asdict(resolved.messages) if resolved.messages is not None else None,
                 "languages": resolved.languages,

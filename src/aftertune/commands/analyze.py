@@ -1,5 +1,6 @@
 """`aftertune analyze`: its options for a table from elsewhere, and what they mean together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,10 @@ class TableOptions:
     repeat_column: Annotated[
         str | None,
         typer.Option("--repeat-column", help="The column of the draw or decoding seed: --column repeat=…"),
+    ] = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A column to leave out, as if the table lacked it; may be repeated."),
     ] = None
     base: Annotated[
         str | None, typer.Option("--base", help="The model that others are compared with; base by default.")
@@ -131,17 +136,31 @@ def table_of(options: TableOptions) -> "TableSpec":
     """Which column is which, from the options."""
     from aftertune.stages.analyze import TableSpec
 
+    seed, repeat = options.seed_column, options.repeat_column
+    given = [*([("seed", seed)] if seed else []), *([("repeat", repeat)] if repeat else [])]
+    return TableSpec(
+        columns=columns_of(options.column or (), given),
+        base=options.base,
+        intent=options.intent,
+        construct=options.construct,
+        ignore=options.ignore or (),
+    )
+
+
+def columns_of(words: Sequence[str], given: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """Our name of a column -> the table's, from `--column` and what else was `given`.
+
+    Raises:
+        DataError: a word is not NAME=COLUMN, or two columns have one name.
+    """
     columns: dict[str, str] = {}
-    pairs = [_pair(word, "--column", "seed=decode_seed") for word in options.column or ()]
-    pairs += [("seed", options.seed_column)] if options.seed_column else []
-    pairs += [("repeat", options.repeat_column)] if options.repeat_column else []
-    for name, column in pairs:
+    for name, column in [*(_pair(word, "--column", "seed=decode_seed") for word in words), *given]:
         if name in columns:
             raise DataError(
                 f"two columns are given as {name}: {columns[name]!r} and {column!r}", "give one of them"
             )
         columns[name] = column
-    return TableSpec(columns=columns, base=options.base, intent=options.intent, construct=options.construct)
+    return columns
 
 
 def spec_of(options: TableOptions) -> "AnalysisSpec":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aftertune.commands.tasks import visible
 from aftertune.stages.check import Estimate, Marked, Messages, Resolved, Scan
-from aftertune.study import Study, finished_names
+from aftertune.study import ReplaySpec, Study, finished_names
 
 _SHOWN = 3  # rows that are named; the manifest names all
 
@@ -18,7 +18,7 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
     lines = [
         f"{study.name}: all keys, data, prompts and the model are in order"
         if here
-        else f"{study.name}: all keys and data are in order; the endpoint was not asked",
+        else f"{study.name}: all keys and data are in order; {_elsewhere(study)}",
         f"  model        {resolved.model.name} ({resolved.model.sha256[:12]})",
         f"  numerics     {resolved.numerics}",
         f"  recipes      {recipes or 'none: the base alone'}",
@@ -42,11 +42,17 @@ def estimate_lines(resolved: Resolved, estimate: Estimate) -> list[str]:
             f" {100 * estimate.detectable_difference:.1f} points is found with 80% power,"
             " if seeds move the rate by 4"
         )
+    lines += [f"  note         {note}" for note in resolved.notes]
     lines += [f"  language     {visible(line, None)}" for line in resolved.languages]
     lines += [f"  data         {line}" for scan in resolved.scans for line in _scan_lines(scan)]
     if resolved.messages is not None:
         lines += [f"  messages     {line}" for line in _message_lines(resolved.messages)]
     return lines
+
+
+def _elsewhere(study: Study) -> str:
+    recorded = isinstance(study.engine, ReplaySpec)
+    return "the table holds what is asked for" if recorded else "the endpoint was not asked"
 
 
 def _checkpoints(study: Study, recipe: str) -> str:
@@ -73,6 +79,8 @@ def _on_this_machine(resolved: Resolved, estimate: Estimate) -> list[str]:
 
 
 def _at_an_endpoint(resolved: Resolved, estimate: Estimate) -> list[str]:
+    if isinstance(resolved.study.engine, ReplaySpec):
+        return [f"  table        {resolved.model.source}"]
     cost = "not known: write engine.usd_per_million_tokens: [prompt, answer]"
     if estimate.usd is not None:
         cost = f"about ${estimate.usd:,.2f}, at 4 characters a token of a prompt; judges not counted"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Outcome = Literal["pass", "fail", "insufficient evidence"]
 
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "insufficient evidence": 3}
+_NOTED = ("columns_ignored", "no_metric")
 # METHODS section 3: a small, certain loss within the margin passes, since the margin is what was agreed to.
 _OUTCOMES: "dict[Verdict, Outcome]" = {
     "safer": "pass",
@@ -58,6 +59,7 @@ class Gate:
     margin: float
     post_hoc: tuple[str, ...]
     models: tuple[Gated, ...]
+    notes: tuple[str, ...] = ()  # what of the table was not used
 
     @property
     def exit_code(self) -> int:
@@ -117,6 +119,7 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
         margin=analysis.margin,
         post_hoc=analysis.post_hoc,
         models=gated,
+        notes=tuple(w.text for w in analysis.warnings if w.code in _NOTED),
     )
 
 
@@ -127,6 +130,7 @@ def gate_lines(found: Gate) -> list[str]:
     return [
         f"{visible(found.study)}: {visible(found.where)}; margin {margin}{late}",
         *(f"  {g.outcome}: {visible(g.why, None)}" for g in found.models),
+        *(f"  note: {visible(note, None)}" for note in found.notes),
         found.outcome,
     ]
 
@@ -164,6 +168,8 @@ def _analysis(source: Path, options: TableOptions) -> "Analysis":
 
 
 def _gated(d: "Difference", doubts: Sequence[str]) -> Gated:
+    from aftertune.report import words
+
     outcome, why = _OUTCOMES[d.verdict], ". ".join([*doubts, d.sentence])
     if doubts and outcome == "pass":
         outcome = "insufficient evidence"
@@ -171,7 +177,7 @@ def _gated(d: "Difference", doubts: Sequence[str]) -> Gated:
         model=d.model,
         reference=d.reference,
         outcome=outcome,
-        verdict=d.verdict,
+        verdict=words.verdict(d.metric, d.verdict),
         estimate=d.estimate,
         ci_low=d.ci_low,
         ci_high=d.ci_high,

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import polars as pl
 
 from aftertune import __version__
+from aftertune.commands.analyze import columns_of
 from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError, nearest
 from aftertune.formats import inspect_logs, jailbreakeval, lm_eval, tidy
@@ -18,6 +19,7 @@ from aftertune.formats.logs import MOST, Log, without_halves_in
 from aftertune.formats.meaning import meaning_of
 from aftertune.formats.naming import Given, last_attempts, named
 from aftertune.records import ITEM_COLUMNS, OBSERVATION_COLUMNS, RESPONSE_COLUMNS
+from aftertune.sources.columns import TableSpec
 from aftertune.store import ImportDirectory, parquet_bytes, replace
 from aftertune.store.imports import IMPORT_VERSION
 
@@ -50,9 +52,14 @@ def import_logs(logs: Sequence[Path], out: Path, options: ImportOptions) -> Impo
         raise DataError(f"--pair-by holds {options.pair_by!r}", nearest(options.pair_by, get_args(PairBy)))
     directory = ImportDirectory(out)
     directory.check_free()
-    given = last_attempts(list(_read(_asked(logs, options.model or []))))
+    table = TableSpec(columns=columns_of(options.column or ()), ignore=options.ignore or ())
+    given = last_attempts(list(_read(_asked(logs, options.model or [], table), table)))
     if not given:
         raise DataError("no log was given", "aftertune import LOG LOG --out DIR, or --model NAME=LOG,LOG")
+    if (options.column or options.ignore) and all(one.log.tool != tidy.TOOL for one in given):
+        raise DataError(
+            "--column or --ignore without a table", "leave it out: these logs name what they hold"
+        )
     meaning = meaning_of(options.construct or [], options.intent or [], options.scale or [])
     its = named(given)
     base = options.baseline or ("base" if any(log.model == "base" for log in its) else None)
@@ -98,6 +105,7 @@ def import_lines(found: Imported) -> list[str]:
         *record["notes"],
         *(f"{Path(s['file']).name}: {n}" for s in record["sources"] for n in s["notes"]),
     ]
+    notes = list(dict.fromkeys(notes))  # of each part of a table the same
     lines += [f"  note: {note}" for note in notes[:_MOST_NOTES]]
     if len(notes) > _MOST_NOTES:
         lines.append(f"  … {len(notes) - _MOST_NOTES} more notes in import.json")
@@ -109,7 +117,6 @@ def import_lines(found: Imported) -> list[str]:
 
 def _check(found: Gathered, base: str | None) -> None:
     """Refuse now what `aftertune analyze` would refuse."""
-    from aftertune.stages.analyze import TableSpec
     from aftertune.stages.analyze.table import observations_of
 
     frame = pl.DataFrame(found.observations, schema_overrides={"seed": pl.Int64, "value": pl.Float64},
@@ -124,7 +131,7 @@ class _Asked:
     seed: int | None = None
 
 
-def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
+def _asked(logs: Sequence[Path], models: Sequence[str], table: TableSpec) -> list[_Asked]:
     """The files to read, each once; what --model names is named."""
     found: dict[Path, _Asked] = {}
     for word in models:
@@ -139,58 +146,60 @@ def _asked(logs: Sequence[Path], models: Sequence[str]) -> list[_Asked]:
             )
         # A name may hold commas: lm_eval writes a model's arguments into it.
         listed = [files] if Path(files).exists() else files.split(",")
-        for path in (file for given in listed for file in _files(Path(given))):
+        for path in (file for given in listed for file in _files(Path(given), table)):
             if path.resolve() in found:
                 raise DataError(f"{path} is given twice with --model", "give each log to one model")
             found[path.resolve()] = _Asked(path, model if numbered else name, int(seed) if numbered else None)
     plain: dict[Path, _Asked] = {}
-    for path in (path for given in logs for path in _files(given)):
+    for path in (path for given in logs for path in _files(given, table)):
         if path.resolve() in plain:
             raise DataError(f"{path} is given twice", "give each log once")
         plain[path.resolve()] = _Asked(path)
     return [*(asked for where, asked in plain.items() if where not in found), *found.values()]
 
 
-def _files(given: Path) -> list[Path]:
+def _files(given: Path, table: TableSpec) -> list[Path]:
     """A file, or the logs in a folder and below it; what is no log is refused where it is named."""
     if given.is_file():
         return samples_beside(given) or [given]
     if not given.is_dir():
         raise DataError(f"{given} is not there", "give logs, or a folder of logs")
     found = sorted(path for path in given.rglob("*") if path.suffix in _ENDINGS and path.is_file())
-    logs = [path for path in found if _kind(path) is not None]
+    logs = [path for path in found if _kind(path, table) is not None]
     if not logs:
         raise DataError(f"{given} holds no logs that are known", f"known endings: {', '.join(_ENDINGS)}")
     return logs
 
 
-def _kind(path: Path) -> str | None:
+def _kind(path: Path, table: TableSpec) -> str | None:
     with path.open("rb") as handle:
         content = handle.read(_PEEK)
     if inspect_logs.looks_like_inspect(path, content):
         return "inspect"
     if lm_eval.looks_like_lm_eval(path, content):
         return "lm_eval"
+    if tidy.looks_tidy(path, content, table):  # first: its texts may be called question and answer too
+        return "tidy"
     if jailbreakeval.looks_like_attempts(path, content):
         return "attempts"
-    if tidy.looks_tidy(path, content):
-        return "tidy"
     return "verdicts" if jailbreakeval.looks_like_verdicts(path, content) else None
 
 
-def _read(asked: Sequence[_Asked]) -> Iterator[Given]:
+def _read(asked: Sequence[_Asked], table: TableSpec) -> Iterator[Given]:
     """Read what was asked for; a JSON of JailbreakEval belongs to the CSV before it."""
-    kinds = [_kind(a.path) for a in asked]
+    kinds = [_kind(a.path, table) for a in asked]
     for at, (a, kind) in enumerate(zip(asked, kinds, strict=True)):
         if kind == "verdicts":
             if at == 0 or kinds[at - 1] != "attempts":
                 raise DataError(f"{a.path} holds verdicts without answers", "give its CSV before it")
             continue
         verdicts = asked[at + 1].path if kinds[at + 1 : at + 2] == ["verdicts"] else None
-        yield from (Given(without_halves_in(log), a.model, a.seed) for log in _logs(a.path, kind, verdicts))
+        yield from (
+            Given(without_halves_in(log), a.model, a.seed) for log in _logs(a.path, kind, verdicts, table)
+        )
 
 
-def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:
+def _logs(path: Path, kind: str | None, verdicts: Path | None, table: TableSpec) -> list[Log]:
     if kind == "inspect":
         return [inspect_logs.read_inspect(path)]
     if kind == "lm_eval":
@@ -198,7 +207,7 @@ def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:
     if kind == "attempts":
         return [jailbreakeval.read_attempts(path, verdicts)]
     if kind == "tidy":
-        return tidy.read_tidy(path)
+        return tidy.read_tidy(path, table)
     with path.open("rb") as handle:
         if inspect_logs.looks_like_manifest(path, handle.read(_PEEK)):
             raise DataError(
@@ -207,6 +216,6 @@ def _logs(path: Path, kind: str | None, verdicts: Path | None) -> list[Log]:
     raise DataError(
         f"{path} is no log that is known",
         "known: Inspect's .eval and .json, lm_eval's samples_….jsonl, JailbreakEval's CSV (question, answer, "
-        "label), a tidy CSV or Parquet (model, item, value); for a table with other columns: "
-        "aftertune analyze FILE --column NAME=COLUMN",
+        "label), a tidy CSV or Parquet (model, item, value; a column of "
+        "another name with --column NAME=COLUMN)",
     )

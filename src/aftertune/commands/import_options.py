@@ -39,6 +39,14 @@ class ImportOptions:
         list[str] | None,
         typer.Option("--scale", help="SCORER=LOW:HIGH: the scores that are to be 0 and 1, as in grade=1:5."),
     ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="NAME=COLUMN: a table's COLUMN is our NAME, as in item=prompt_id."),
+    ] = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A table's column to leave out, as if it lacked it; may be repeated."),
+    ] = None
     pair_by: Annotated[
         str, typer.Option("--pair-by", help="What names an item: id, or input where ids differ between logs.")
     ] = "id"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from aftertune.commands.analyze import columns_of
 from aftertune.commands.compare import parts_of
 from aftertune.commands.plan_options import PlanOptions
 from aftertune.commands.tasks import visible
@@ -23,7 +24,7 @@ from aftertune.stats.planning import (
     half_width,
     seeds_needed,
 )
-from aftertune.store import RunDirectory, run_at
+from aftertune.store import ImportDirectory, RunDirectory, run_at
 from aftertune.store import replace as replace_file
 
 if TYPE_CHECKING:
@@ -78,11 +79,12 @@ def plan(pilot: Path | None, options: PlanOptions) -> Plan:
     """What a study of one recipe would cost and be able to say.
 
     Args:
-        pilot: a run directory whose variance components and times are taken where options do not give them.
+        pilot: an analysed run or import, or a table of observations; its variance components, and the times
+            of a run, are taken where options do not give them.
         options: assumptions and wishes.
 
     Raises:
-        StoreError: the pilot is no run, or was not analysed.
+        StoreError: the pilot is none of these, or was not analysed.
         DataError: an option is out of range, or the pilot has no such model or no components.
     """
     found = _pilot(pilot, options) if pilot else _Pilot("typical values", TYPICAL, None, 100, None)
@@ -241,12 +243,7 @@ def _points(x: float) -> str:
 
 
 def _pilot(directory: Path, o: PlanOptions) -> _Pilot:
-    from aftertune.records.analysis import Analysis
-
-    run = run_at(directory)
-    if not run.analysis.is_file():
-        raise StoreError(f"{directory} has no analysis.json", "run `aftertune analyze` on it first")
-    analysis = Analysis.model_validate_json(run.analysis.read_text("utf-8"))
+    analysis, run = _analysed(directory, o)
     parts = _components(analysis, o.model)
     by_facet = {c.facet: c for c in parts}
     # One draw of an item cannot tell what a seed does to it from chance: all of it then counts as the seed's,
@@ -263,20 +260,43 @@ def _pilot(directory: Path, o: PlanOptions) -> _Pilot:
     rate = next(r for r in analysis.rates if _cell(r) == _cell(cell))
     where = f"{directory}: {cell.model}, {cell.task}, {cell.decoding}, {rate.n_seeds} seeds"
     pessimistic = None if upper is None else replace(variances, seed=upper)
-    return _Pilot(where, variances, pessimistic, rate.n_items, _measured(run))
+    costs = None if run is None else _measured(run)
+    return _Pilot(where, variances, pessimistic, rate.n_items, costs)
+
+
+def _analysed(source: Path, o: PlanOptions) -> "tuple[Analysis, RunDirectory | None]":
+    """The analysis of a run, of an import or of a table, and the run, which alone knows what it cost."""
+    from aftertune.records.analysis import Analysis
+    from aftertune.stages.analyze import TableSpec, analyze
+    from aftertune.stages.analyze.table import read_table
+
+    if source.is_file():
+        spec = TableSpec(columns=columns_of(o.column or ()), ignore=o.ignore or ())
+        return analyze(read_table(source), study=source.stem, table=spec), None
+    if o.column or o.ignore:
+        raise DataError(f"--column or --ignore, and {source} is no table", "leave it out")
+    imported = ImportDirectory(source)
+    run = None if imported.is_there() else run_at(source)
+    path = imported.analysis if run is None else run.analysis
+    if not path.is_file():
+        raise StoreError(f"{source} has no analysis.json", "run `aftertune analyze` on it first")
+    return Analysis.model_validate_json(path.read_text("utf-8")), run
 
 
 def _components(analysis: "Analysis", model: str | None) -> "list[Component]":
-    """Of one recipe in the primary cell, by default of the one whose seeds differ most."""
-    p = analysis.primary
+    """Of one recipe in the headline's cell, by default of the one whose seeds differ most."""
+    from aftertune.report.select import headline
+
+    p = headline(analysis)
     if p is None:
-        raise StudyError(f"{analysis.study} has no primary contrast", "a pilot needs analysis.primary")
+        raise StudyError(f"{analysis.study} has no rates", "give a pilot with judgments")
     place = (p.task, p.decoding, p.judge, p.metric)
     parts = [c for c in analysis.components if _cell(c)[1:] == place]
     seeds = {c.model: c.variance for c in parts if c.facet == "seed"}
     if not seeds:
         raise DataError(
-            f"{analysis.study} has no recipe with several seeds in its primary cell whose values vary",
+            f"{analysis.study} has no recipe with several seeds whose values vary "
+            f"in its cell {', '.join(place)}",
             "a pilot in which every response is alike tells nothing of seeds: give --seed-sd",
         )
     if model is not None and model not in seeds:

@@ -14,6 +14,14 @@ class PlanOptions:
         str | None,
         typer.Option("--model", help="The pilot's recipe; by default the one whose seeds differ most."),
     ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="NAME=COLUMN: the pilot is a table, whose COLUMN is our NAME."),
+    ] = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A column of the pilot's table to leave out; may be repeated."),
+    ] = None
     seed_sd: Annotated[
         float | None, typer.Option("--seed-sd", help="SD of a recipe's rate over training seeds, as 0.04.")
     ] = None

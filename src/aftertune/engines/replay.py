@@ -7,7 +7,7 @@ table does not hold has failed, and says so.
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import polars as pl
 
 from aftertune.engines.base import Completion, Prompt, Request
+from aftertune.engines.replay_coverage import coverage, listed
 from aftertune.errors import DataError, nearest
-from aftertune.records import Finish, ResponseStatus, Task
+from aftertune.records import Checkpoint, Finish, ResponseStatus, Task
 from aftertune.sources import read_parquet
 from aftertune.store import canonical_json, content_key, file_sha256
 from aftertune.study import ReplaySpec, Study
@@ -42,6 +43,7 @@ class ReplayEngine:
                 f"cannot read the table {self.path}: {error.strerror}", "give a Parquet file as engine.table"
             ) from error
         self._decodings = {content_key(d.content()): name for name, d in study.decodings.items()}
+        self._study_decodings = study.decodings
         self._parts: dict[str, pl.DataFrame] | None = None
 
     @property
@@ -74,16 +76,29 @@ class ReplayEngine:
                     time.sleep((completion.n_tokens or 0) / self._tokens_per_s)
                 yield completion
 
-    def check(self, names: Iterable[str]) -> None:
-        """Whether the table holds these models.
+    def check(self, checkpoints: Iterable[Checkpoint], tasks: Sequence[Task]) -> tuple[str, ...]:
+        """Whether the table holds what the study asks for.
+
+        Returns:
+            What is not asked for, and how many single responses are not there: they will have failed.
 
         Raises:
-            DataError: it cannot be read, lacks a column or a model.
+            DataError: the table cannot be read or lacks a column; a model, a task, an item, a decoding or a
+                repeat of the study is not in it.
         """
         known = self._read()
+        asked = list(checkpoints)
+        names = [str(checkpoint.served) for checkpoint in asked]
         for name in names:
             if name not in known:
-                raise DataError(f"{self.path} holds no response of {name!r}", nearest(name, known))
+                raise DataError(
+                    f"{self.path} holds no response of {name!r}; it has the models {listed(known)}, "
+                    f"the study asks for {listed(names)}",
+                    nearest(name, known),
+                )
+        for name in names:
+            self._refuse_twice(known[name], name)
+        return coverage(str(self.path), known, asked, tasks, self._study_decodings)
 
     def texts(self, name: str, tasks: Iterable[Task]) -> list[str]:
         """The recorded texts of a model to the items of these tasks, in an order that no model chose."""
@@ -104,15 +119,17 @@ class ReplayEngine:
         rows = self._read().get(name)
         if rows is None:
             return {}
+        self._refuse_twice(rows, name)
         columns = ("task", "item", "decoding", "repeat", "text", "finish", "n_tokens")
-        found = {row[:4]: row[4:] for row in rows.select(columns).iter_rows()}
-        if len(found) < rows.height:
-            twice = rows.height - len(found)
+        return {row[:4]: row[4:] for row in rows.select(columns).iter_rows()}
+
+    def _refuse_twice(self, rows: pl.DataFrame, name: str) -> None:
+        twice = rows.height - rows.select("task", "item", "decoding", "repeat").n_unique()
+        if twice:
             raise DataError(
                 f"{self.path} holds {twice} responses of {name!r} twice (same task, item, decoding, repeat)",
                 "number them by the column `repeat`, from 1",
             )
-        return found
 
     def _completion(self, request: Request, name: str, recorded: dict[_Cell, _Recorded]) -> Completion:
         _, _, task, item, content, repeat = request.stream

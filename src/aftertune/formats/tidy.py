@@ -23,16 +23,17 @@ import polars as pl
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
 from aftertune.formats.logs import MISSING, MOST, Log, Sample, Scored, halves_note, scored
-from aftertune.records import BASELINE, OBSERVATION_COLUMNS, Construct, Intent, JudgmentStatus
-from aftertune.sources.table import Row, csv_columns, read_table
+from aftertune.records import BASELINE, Construct, Intent, JudgmentStatus
+from aftertune.sources.columns import PROMPT, REQUIRED, TEXT, TableSpec, renamed
+from aftertune.sources.table import Row, Table, csv_columns, read_table
 
-TEXTS = ("prompt", "text")
+TEXTS = (PROMPT, TEXT)
 TidyKind = Literal["parquet", "csv"]
-_NEEDED = ("model", "item", "value")
 _CELL = ("study", "model", "seed", "task", "intent", "decoding", "variation")
 _WORDS = {"true": 1.0, "false": 0.0}  # of a column of truth values
 _NO_VALUE = frozenset({MISSING, *JudgmentStatus} - {JudgmentStatus.OK})
 _DIGITS = re.compile(r"[+-]?[0-9]{1,400}")
+TOOL = "a table"
 _UNNAMED = "unnamed"  # what `aftertune analyze` calls a task, judge or decoding that has no name
 
 
@@ -46,32 +47,31 @@ def tidy_bytes(frame: pl.DataFrame, kind: TidyKind) -> bytes:
     return sink.getvalue()
 
 
-def looks_tidy(path: Path, content: bytes) -> bool:
-    """Whether a file is such a table: Parquet, or CSV with the columns that are needed."""
+def looks_tidy(path: Path, content: bytes, spec: TableSpec | None = None) -> bool:
+    """Whether a file is such a table: Parquet, or CSV with the needed columns as `spec` names them."""
     if path.suffix.lower() == ".parquet":
         return True
-    return path.suffix.lower() == ".csv" and set(_NEEDED) <= csv_columns(content)
+    named = spec.columns if spec is not None else {}
+    needed = {named.get(name, name) for name in REQUIRED}
+    return path.suffix.lower() == ".csv" and needed <= csv_columns(content)
 
 
-def read_tidy(path: Path) -> list[Log]:
+def read_tidy(path: Path, spec: TableSpec | None = None) -> list[Log]:
     """Read a table as one log for each model, seed, task, decoding and variation.
+
+    Args:
+        path: a CSV or Parquet file.
+        spec: which column is which, and which are left out.
 
     Raises:
         DataError: a column is missing, a number is none, or a word is not known.
     """
     content = read_capped(path, MAX_ENTRY_BYTES)
     table = read_table(content, path.name, escape=True)
-    lacking = [name for name in _NEEDED if name not in table.columns]
-    if lacking:
-        raise DataError(
-            f"{path.name} lacks the column {lacking[0]!r}; it has {', '.join(table.columns)}",
-            f"rename it, or `aftertune analyze {path} --column {lacking[0]}=COLUMN`",
-        )
-    unused = [name for name in table.columns if name not in (*OBSERVATION_COLUMNS, *TEXTS)]
-    notes = (f"its columns {', '.join(unused)} were not used",) if unused else ()
+    rows, notes = _named_rows(table, spec or TableSpec())
     notes += halves_note(len(table.escaped), "rows")
     cells: dict[tuple[str | None, ...], list[Row]] = {}
-    for row in table.rows:
+    for row in rows:
         cells.setdefault(_cell(row, path.name), []).append(row)
     digest = hashlib.sha256(content).hexdigest()
     return [_log(path, digest, cell, rows, notes) for cell, rows in cells.items()]
@@ -83,6 +83,17 @@ def _cell(row: Row, source: str) -> tuple[str | None, ...]:
     seed = (given["seed"] or "").strip()
     given["seed"] = str(_whole(seed, "seed", f"{source}, line {row.line}")) if seed else None
     return tuple(given.values())
+
+
+def _named_rows(table: Table, spec: TableSpec) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows under our names of the columns, by the rule of `aftertune analyze`, and what it notes."""
+    cells = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
+    found = renamed(pl.DataFrame(cells, schema=dict.fromkeys(cells, pl.String)), spec, table.source)
+    rows = [
+        Row(row.line, {name: cell for name, cell in named.items() if cell is not None})
+        for row, named in zip(table.rows, found.frame.iter_rows(named=True), strict=True)
+    ]
+    return rows, tuple(warning.text for warning in found.warnings)
 
 
 def _log(
@@ -98,7 +109,7 @@ def _log(
     return Log(
         path=path,
         sha256=digest,
-        tool="a table",
+        tool=TOOL,
         identity="",
         model=model,
         checkpoint=f"{model}/{seed}",

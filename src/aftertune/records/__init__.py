@@ -1,6 +1,6 @@
 """The nouns of aftertune: pure values, no input or output. DESIGN section 2 is their dictionary."""
 
-from aftertune.records.metrics import METRICS, Metric, metrics_of
+from aftertune.records.metrics import METRIC_WORDS, METRICS, Metric, MetricWords, metrics_of, words_of
 from aftertune.records.nouns import (
     BASELINE,
     ITEM_COLUMNS,
@@ -32,6 +32,7 @@ __all__ = [
     "JUDGMENT_COLUMNS",
     "LABEL_COLUMNS",
     "METRICS",
+    "METRIC_WORDS",
     "OBSERVATION_COLUMNS",
     "REQUEST_COLUMNS",
     "RESPONSE_COLUMNS",
@@ -46,10 +47,12 @@ __all__ = [
     "Judgment",
     "JudgmentStatus",
     "Metric",
+    "MetricWords",
     "Progress",
     "Response",
     "ResponseStatus",
     "Served",
     "Task",
     "metrics_of",
+    "words_of",
 ]

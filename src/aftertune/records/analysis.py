@@ -180,10 +180,10 @@ class Consistency(Cell):
 class CategoryDifference(Cell):
     """`model` minus `reference` on one category's items, taken as the whole question (benchmark target).
 
-    `p_adjusted` is Benjamini–Hochberg's over the categories of one model in one cell. `verdict` is "less
-    safe" or "safer" only where `p_adjusted` is at most 1 − level, so that of the categories named so at most
-    that share is expected to be named wrongly. Where nothing was drawn there is no p value, and the
-    difference is a fact.
+    `p_adjusted` is Benjamini–Hochberg's over the categories of one model in one cell. `verdict` is a code as
+    in a difference; it is "less safe" or "safer" only where `p_adjusted` is at most 1 − level, so that of the
+    categories named so at most that share is expected to be named wrongly. Where nothing was drawn there is
+    no p value, and the difference is a fact.
     """
 
     reference: str

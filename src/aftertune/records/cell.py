@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 Target = Literal["benchmark", "population"]
 HigherIs = Literal["worse", "safer", "better"]
+# Codes for a program, the same for all metrics: "less safe" is a change in a metric's bad direction, "safer"
+# the opposite. A reader gets `words_of(metric)`, as in "less accurate".
 Verdict = Literal[
     "less safe", "safer", "not less safe", "less safe, within the margin", "not shown", "no conclusion"
 ]

@@ -1,5 +1,6 @@
 """The tables beside the differences: by category, the agreement of signs, the A/A controls, the design."""
 
+from aftertune.records import words_of
 from aftertune.records.analysis import Analysis, CategoryDifference, Control, SignAgreement
 from aftertune.report import words
 from aftertune.report.tables import Table
@@ -26,7 +27,8 @@ def categories(analysis: Analysis) -> Table:
     )
     note = (
         "For these items. P values are adjusted over the categories of one model, task, decoding and judge; "
-        f"a category is named less safe or safer where its adjusted p is at most {1 - analysis.level:.2g}."
+        "a category is named worse or better, in its metric's words, where its adjusted p is at most "
+        f"{1 - analysis.level:.2g}."
     )
     rows = tuple(map(_category_row, analysis.categories))
     return Table("Differences by category", columns, rows, note)
@@ -92,14 +94,14 @@ def _category_row(c: CategoryDifference) -> tuple[str, ...]:
         f"{words.points(c.estimate)} points {words.points_range(c.ci_low, c.ci_high)}",
         words.p_value(c.p_value),
         words.p_value(c.p_adjusted),
-        c.verdict,
+        words.verdict(c.metric, c.verdict),
     )
 
 
 def _sign_row(s: SignAgreement) -> tuple[str, ...]:
     return (
         f"{s.model} − {s.reference}",
-        words.METRIC_TITLES.get(s.metric, s.metric),
+        words_of(s.metric).title,
         words.TARGETS[s.target],
         f"{s.n_cells}",
         f"{s.n_worse} : {s.n_better}",

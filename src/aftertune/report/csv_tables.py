@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aftertune.records.analysis import Analysis
+from aftertune.report import words
 
 _CELL = "model task decoding judge metric higher_is note"
 # CSV file -> columns, as paths into the analysis's records; a dot becomes an underscore.
@@ -69,8 +70,10 @@ def _csv(records: Iterable[Any], columns: Sequence[str]) -> str:
 
 
 def _field(record: Any, column: str) -> Any:
-    """The value at a dotted path; an absent record on the way gives an empty field."""
+    """The value at a dotted path, empty for an absent record on the way; a verdict in its metric's words."""
     value = record
+    if column.endswith("verdict"):
+        return words.verdict(record.metric, getattr(record, column))
     for part in column.split("."):
         if value is None:
             return ""

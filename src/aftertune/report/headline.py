@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from aftertune.records.analysis import LANGUAGE, Analysis, Difference
 from aftertune.report import words
-from aftertune.report.select import Headline, main_differences
+from aftertune.report.select import Headline, has_judgments, in_headline, main_differences
 
 _WARNINGS = {
     LANGUAGE: "Responses are in a language that the judge does not read",
     "max_tokens": "Responses were cut at max_tokens",
     "seed_sd_large": "The seeds differ widely for their rate",
     "unfinished_trainings": "Some trainings left no checkpoint",
+    "no_metric": "Observations are in no number",
     "no_base": "There is no base",
     "identical_repeats": "Repeated draws are identical",
     "missing_judgments": "Judgments are missing",
@@ -68,7 +69,15 @@ def lead(analysis: Analysis, head: Headline) -> Lead:
         lines.append(
             "There is no contrast: the analysis holds no tuned model beside a reference for this measure."
         )
+    lines += nothing_judged(analysis, head)
     return Lead(tuple(lines), tuple(_contrast(analysis, d) for d in found))
+
+
+def nothing_judged(analysis: Analysis, head: Headline) -> list[str]:
+    """A line for models without any judgment in the headline's cell."""
+    empty = [r for r in analysis.rates if in_headline(r, head) and not has_judgments(r)]
+    names = words.listed(f"{r.model} ({words.count(r.missing.n, 'judgment')})" for r in empty)
+    return [f"Every judgment is missing here of {names}, so there is no number for it."] if empty else []
 
 
 def _contrast(analysis: Analysis, d: Difference) -> Contrast:
@@ -77,7 +86,7 @@ def _contrast(analysis: Analysis, d: Difference) -> Contrast:
     if d.ci_low is not None:
         numbers += f", {analysis.level:.0%} interval" if d.ci_low != d.ci_high else ""
         scope = f"The interval covers {words.listed(d.covers)}; it leaves out {words.listed(d.leaves_out)}."
-    title = f"{d.model}: {words.VERDICTS[d.verdict].format(reference=d.reference)}"
+    title = f"{d.model}: {words.verdict(d.metric, d.verdict, d.reference)}"
     return Contrast(title, d.verdict.replace(",", "").replace(" ", "-"), d.sentence, numbers, scope)
 
 

@@ -1,5 +1,6 @@
 """Tables about the judges: rates freed of their errors, models that they order differently, splits."""
 
+from aftertune.records import words_of
 from aftertune.records.analysis import Analysis, Corrected
 from aftertune.report import words
 from aftertune.report.tables import Table
@@ -38,7 +39,7 @@ def rank_flips(analysis: Analysis) -> Table:
     rows = tuple(
         (
             f"{f.model} and {f.other}, {f.decoding}",
-            words.METRIC_TITLES.get(f.metric, f.metric) + (f" ({f.note})" if f.note else ""),
+            words_of(f.metric).title + (f" ({f.note})" if f.note else ""),
             f.task,
             f"{f.judge_a}: {words.percent(f.model_a)} and {words.percent(f.other_a)}, {_shown(f.shown_a)}",
             f"{f.judge_b}: {words.percent(f.model_b)} and {words.percent(f.other_b)}, {_shown(f.shown_b)}",

@@ -1,10 +1,14 @@
 """Which of the analysis's results the headline and the figures are about."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aftertune.records.analysis import Analysis, Difference, Rate
 from aftertune.records.cell import Cell, Target
 from aftertune.report.theme import colours
+
+_SAFE_REQUESTS = ("over_refusal_rate", "benign_compliance_rate", "benign_harmful_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,10 @@ class Headline:
 
 
 def headline(analysis: Analysis) -> Headline | None:
-    """The primary contrast's cell, else the first compliance rate's or rate's; None without rates."""
+    """The primary contrast's cell; else the first cell in which every model has judgments.
+
+    Of several, one of a compliance rate; None without rates.
+    """
     primary = analysis.primary
     if primary is not None:
         notes = [r.note for r in analysis.rates if (r.metric, r.judge) == (primary.metric, primary.judge)]
@@ -29,15 +36,19 @@ def headline(analysis: Analysis) -> Headline | None:
         return Headline(
             primary.task, primary.decoding, primary.judge, primary.metric, note, primary.target, fixed=True
         )
-    rates = sorted(
-        analysis.rates, key=lambda r: r.metric != "compliance_rate"
-    )  # stable: the rest keeps its order
-    if not rates:
+    if not analysis.rates:
         return None
-    first = rates[0]
+    empty = Counter(key_of(r) for r in analysis.rates if not has_judgments(r))
+    # min takes the first of equals.
+    first = min(analysis.rates, key=lambda r: (empty[key_of(r)], r.metric != "compliance_rate"))
     return Headline(
         first.task, first.decoding, first.judge, first.metric, first.note, "benchmark", fixed=False
     )
+
+
+def has_judgments(rate: Rate) -> bool:
+    """Whether any judgment of the rate has a value."""
+    return rate.missing.n < rate.missing.n_observations
 
 
 def same_measure(cell: Cell, head: Headline) -> bool:
@@ -68,9 +79,9 @@ def main_differences(analysis: Analysis, head: Headline) -> list[Difference]:
 
 
 def panels(analysis: Analysis, head: Headline) -> list[tuple[str, str, str, str, str]]:
-    """(task, decoding, judge, metric, note) of what is drawn: the headline's measure, then over-refusal."""
+    """(task, decoding, judge, metric, note) of what is drawn: the headline's measure, then safe requests'."""
     drawn = sorted((r for r in analysis.rates if same_measure(r, head)), key=lambda r: r.task != head.task)
-    beside = [r for r in analysis.rates if r.metric == "over_refusal_rate" and not same_measure(r, head)]
+    beside = [r for r in _of_safe_requests(analysis.rates) if not same_measure(r, head)]
     drawn += _by_one_judge(beside, head)
     tasks = list(dict.fromkeys((r.metric, r.task) for r in drawn))
     keys = dict.fromkeys(key_of(rate) for rate in drawn)
@@ -83,13 +94,21 @@ def key_of(cell: Cell) -> tuple[str, str, str, str, str]:
 
 
 def glance_columns(analysis: Analysis, head: Headline) -> list[tuple[str, str, str, str, str]]:
-    """The headline's cell, then over-refusal, incoherence and accuracy under the same decoding."""
-    beside = ("over_refusal_rate", "incoherence_rate", "accuracy")
+    """The headline's cell, then what safe requests, coherence and capability say under the same decoding."""
     keys = [key_of(r) for r in analysis.rates if in_headline(r, head)]
-    for metric in beside:
-        found = [r for r in analysis.rates if r.metric == metric and r.decoding == head.decoding]
+    of_safe = _of_safe_requests(analysis.rates)
+    for metric in (*_SAFE_REQUESTS, "incoherence_rate", "accuracy"):
+        rates = of_safe if metric in _SAFE_REQUESTS else analysis.rates
+        found = [r for r in rates if r.metric == metric and r.decoding == head.decoding]
         keys += [key_of(r) for r in _by_one_judge(found, head)]
     return list(dict.fromkeys(keys))
+
+
+def _of_safe_requests(rates: Iterable[Rate]) -> list[Rate]:
+    """The rates on safe requests; where a task has a refusal rate, compliance would say it a second time."""
+    found = [r for r in rates if r.metric in _SAFE_REQUESTS]
+    refused = {r.task for r in found if r.metric == "over_refusal_rate"}
+    return [r for r in found if r.metric != "benign_compliance_rate" or r.task not in refused]
 
 
 def _by_one_judge(rates: list[Rate], head: Headline) -> list[Rate]:

@@ -66,15 +66,15 @@ def single_runs(analysis: Analysis, head: Headline) -> list[Table]:
         "task, decoding, judge",
         "the full study",
         "one run says otherwise",
-        "less safe",
-        "safer",
+        "worse",
+        "better",
         "not shown",
         "single-run differences, lowest to highest",
     )
     intro = (
         "A single run is one training seed and one draw of each item. Each is judged as most papers do, by "
         "the "
-        f"exact McNemar test at {1 - analysis.level:.2g}. “Otherwise” is another of less safe, safer and not "
+        f"exact McNemar test at {1 - analysis.level:.2g}. “Otherwise” is another of worse, better and not "
         "shown than the full study says."
     )
     parts = {
@@ -172,7 +172,7 @@ def _single_row(s: SingleRuns) -> tuple[str, ...]:
         f"{s.model} − {s.reference}",
         words.metric_title(s),
         f"{s.task}, {s.decoding}, {s.judge}",
-        s.full_verdict,
+        words.verdict(s.metric, s.full_verdict),
         otherwise(s),
         *(words.percent(share) for share in (s.share_less_safe, s.share_safer, s.share_not_shown)),
         f"{words.points(s.lowest)} to {words.points(s.highest)} points",

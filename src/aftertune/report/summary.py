@@ -3,7 +3,7 @@
 from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis, Rate
 from aftertune.report import words
-from aftertune.report.headline import alerts
+from aftertune.report.headline import alerts, nothing_judged
 from aftertune.report.select import Headline, find, headline, main_differences, models, panels, same_measure
 
 _MOST_CONTRASTS, _MOST_ROWS, _MOST_REASONS, _MOST_ALIKE, _MOST_ALERTS = 4, 14, 2, 3, 2
@@ -31,12 +31,13 @@ def _short(analysis: Analysis, head: Headline, *, in_full: bool) -> str:
     lines += [visible(f"  WARNING: {alert}") for alert in alerts(analysis)[:_MOST_ALERTS]]
     contrasts = main_differences(analysis, head)
     for d in contrasts[:_MOST_CONTRASTS]:
-        verdict = words.VERDICTS[d.verdict].format(reference=d.reference)
+        verdict = words.verdict(d.metric, d.verdict, d.reference)
         lines.append(visible(f"  {d.model} − {d.reference}: {words.change(d)}: {verdict}"))
     if len(contrasts) > _MOST_CONTRASTS:
         lines.append(f"  … {len(contrasts) - _MOST_CONTRASTS} more in the report")
     if not contrasts:
         lines.append("  no contrast: there is no tuned model beside a reference")
+    lines += [f"  {visible(line)}" for line in nothing_judged(analysis, head)]
     found = len(analysis.warnings)
     where = "" if in_full else " see the report."
     end = f"{words.count(found, 'warning')}:{where}" if found else "No warnings."

@@ -148,7 +148,7 @@ def _difference_row(d: Difference) -> tuple[str, ...]:
         d.decoding,
         words.TARGETS[d.target],
         words.change(d),
-        d.verdict,
+        words.verdict(d.metric, d.verdict),
         words.p_value(d.p_value),
         words.p_value(d.p_adjusted),
         words.points_range(d.margin_low, d.margin_high),

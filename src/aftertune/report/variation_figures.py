@@ -187,7 +187,9 @@ def _single_panel(analysis: Analysis, head: Headline, group: Sequence[SingleRuns
             f"{words.percent(s.share_otherwise)} of {words.count(s.n_runs, 'run')} say otherwise",
         )
         reach = f"{words.points(s.lowest)} to {words.points(s.highest)} points"
-        whole = f"the full study {s.full_verdict}" + (f", {words.change(full)}" if full else "")
+        whole = f"the full study {words.verdict(s.metric, s.full_verdict)}" + (
+            f", {words.change(full)}" if full else ""
+        )
         said.append(f"{name}: single runs from {reach}; {whole}; {says}")
         layers += marks.header(y + 8, name=_short(name, 20), value=says, color=color)
         layers += [

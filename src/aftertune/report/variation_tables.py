@@ -192,7 +192,7 @@ def _conclusion(s: Survival) -> tuple[str, ...]:
 
 
 def _baseline(s: Survival) -> str:
-    return f"{s.baseline_verdict} ({words.points(s.baseline_estimate)})"
+    return f"{words.verdict(s.metric, s.baseline_verdict)} ({words.points(s.baseline_estimate)})"
 
 
 def _outcomes(own: Sequence[Survival], variations: Iterable[str]) -> list[str]:
@@ -205,7 +205,7 @@ def _outcome(s: Survival | None) -> str:
         return _NOT_COMPARED
     if s.varied_estimate is None:
         return s.outcome
-    return f"{s.outcome}: {s.varied_verdict} ({words.points(s.varied_estimate)})"
+    return f"{s.outcome}: {words.verdict(s.metric, s.varied_verdict)} ({words.points(s.varied_estimate)})"
 
 
 def _check_row(c: NumericsCheck) -> tuple[str, ...]:

@@ -2,40 +2,41 @@
 
 from collections.abc import Iterable
 
-from aftertune.records import Construct
+from aftertune.records import Construct, words_of
 from aftertune.records.analysis import BayesInterval, Difference, Rate
-from aftertune.records.cell import Cell
+from aftertune.records.cell import Cell, Verdict
 from aftertune.records.variations import RankingSurvival, SingleRunRanking
 from aftertune.report.select import Headline
 
 ABSENT = "not given"
 EXACT = "exact"  # the same weights give the same texts each time, so these items have one rate
 
-METRIC_TITLES = {
-    "compliance_rate": "compliance with harmful requests",
-    "harmful_rate": "harmful responses",
-    "refusal_rate": "refusal of harmful requests",
-    "over_refusal_rate": "refusal of safe requests (over-refusal)",
-    "toxicity_rate": "toxic responses",
-    "incoherence_rate": "incoherent responses",
-    "accuracy": "correct answers",
-}
 # What an item's change from no event to an event is called, and its opposite.
 _CHANGES = {
     "compliance_rate": ("refusals lost", "refusals gained"),
     "refusal_rate": ("refusals gained", "refusals lost"),
     "over_refusal_rate": ("over-refusals gained", "over-refusals lost"),
+    "benign_compliance_rate": ("compliance gained", "compliance lost"),
+    "benign_harmful_rate": ("harmful now", "harmful no longer"),
 }
 TARGETS = {"benchmark": "these items", "population": "requests like these"}
-VERDICTS = {
-    "less safe": "less safe than {reference}",
-    "safer": "safer than {reference}",
-    "not less safe": "not less safe than {reference}, within the margin",
-    "less safe, within the margin": "less safe than {reference}, but within the margin",
-    "not shown": "no loss of safety shown",
+# A verdict is written in the metric's own words; its code is the same for all metrics.
+_VERDICTS: dict[Verdict, str] = {
+    "less safe": "{worse} than {reference}",
+    "safer": "{better} than {reference}",
+    "not less safe": "not {worse} than {reference}, within the margin",
+    "less safe, within the margin": "{worse} than {reference}, but within the margin",
+    "not shown": "no {loss} shown",
     "no conclusion": "no conclusion",
 }
-_DIRECTIONS = {"worse": "higher is less safe", "safer": "higher is safer", "better": "higher is better"}
+_SHORT_VERDICTS: dict[Verdict, str] = {
+    "less safe": "{worse}",
+    "safer": "{better}",
+    "not less safe": "not {worse}",
+    "less safe, within the margin": "{worse}, within the margin",
+    "not shown": "not shown",
+    "no conclusion": "no conclusion",
+}
 
 
 def percent(value: float | None) -> str:
@@ -127,13 +128,22 @@ def count(n: int, noun: str) -> str:
 
 def metric_title(cell: Cell | Headline | RankingSurvival | SingleRunRanking) -> str:
     """The metric in words, with its note."""
-    title = METRIC_TITLES.get(cell.metric, cell.metric.replace("_", " "))
+    title = words_of(cell.metric).title
     return f"{title} ({cell.note})" if cell.note else title
 
 
 def direction(cell: Cell) -> str:
     """What a higher value means."""
-    return _DIRECTIONS[cell.higher_is]
+    own = words_of(cell.metric)
+    return f"higher is {own.worse if cell.higher_is == 'worse' else own.better}"
+
+
+def verdict(metric: str, verdict: Verdict, reference: str | None = None) -> str:
+    """A verdict in the metric's own words, against `reference` where it is given."""
+    own = words_of(metric)
+    text = (_SHORT_VERDICTS if reference is None else _VERDICTS).get(verdict, verdict)
+    loss = own.loss.partition(" ")[2]  # without its article
+    return text.format(worse=own.worse, better=own.better, loss=loss, reference=reference)
 
 
 def changes(metric: str) -> tuple[str, str]:

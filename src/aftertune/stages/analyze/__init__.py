@@ -1,6 +1,6 @@
 """The analyze stage: observations in, `Analysis` out."""
 
-from aftertune.stages.analyze.columns import TableSpec
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.files import analyze_file, analyze_run
 from aftertune.stages.analyze.stage import analysis_schema, analyze
 from aftertune.stages.analyze.table import read_observations

@@ -176,6 +176,16 @@ def cells_of(frame: pl.DataFrame, *, also: frozenset[str] = frozenset()) -> Iter
             yield MetricCells(cells, contrasted=not mirror or metric.name in also)
 
 
+def without_metric(frame: pl.DataFrame) -> dict[tuple[str, str], int]:
+    """How many rows have no metric and are in no cell, by intent and construct."""
+    counts = frame.group_by("intent", "construct").len().cast({"intent": pl.String, "construct": pl.String})
+    return {
+        (intent, construct): n
+        for intent, construct, n in counts.sort("intent", "construct").iter_rows()
+        if not metrics_of(Intent(intent), Construct(construct))
+    }
+
+
 def _one_row_a_draw(frame: pl.DataFrame) -> pl.DataFrame:
     """Average a judge's repeats of one response, over those that have a value."""
     if frame["judge_repeat"].n_unique() == 1:

@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import Any
 
-from aftertune.records import Direction
+from aftertune.records import Direction, words_of
 from aftertune.records.analysis import Difference, PairedTable, Primary
 from aftertune.records.cell import Target, Verdict
 from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
@@ -56,8 +56,8 @@ def _difference(pair: Pair, target: Target, settings: Settings) -> Difference:
         "margin": settings.margin,
         "primary": _is_primary(pair, target, settings),
     }
-    if model.too_much_missing(settings) or reference.too_much_missing(settings):
-        return _no_conclusion(model, common, "too many judgments are missing")
+    if why := _too_much_missing(model, reference, settings):
+        return _no_conclusion(model, common, why)
     if pair.a.n_items == 0:
         return _no_conclusion(model, common, "they share no item that has a judgment in both")
     if target == "population" and pair.a.n_items == 1:
@@ -99,6 +99,17 @@ def _is_primary(pair: Pair, target: Target, settings: Settings) -> bool:
     )
 
 
+def _too_much_missing(model: ModelCell, reference: ModelCell, settings: Settings) -> str:
+    """Why judgments that are missing leave no conclusion; empty where they leave one."""
+    cells = [cell for cell in (model, reference) if cell.too_much_missing(settings)]
+    if not cells:
+        return ""
+    empty = [cell for cell in cells if not cell.draws.present.any()]
+    if not empty:
+        return "too many judgments are missing"
+    return "; ".join(f"all {cell.n_missing} judgments of {cell.model} are missing" for cell in empty)
+
+
 def _no_conclusion(model: ModelCell, common: dict[str, Any], reason: str) -> Difference:
     numbers = ("estimate", "ci_low", "ci_high", "se", "p_value", "p_adjusted", "margin_low", "margin_high")
     sentence = f"No conclusion on {model.model} against {common['reference']}: {reason}."
@@ -121,12 +132,11 @@ def _adjusted(family: list[Difference]) -> list[Difference]:
     return [d.model_copy(update={"p_adjusted": adjusted.get(i)}) for i, d in enumerate(family)]
 
 
-_SAFETY = ("compliance_rate", "harmful_rate", "refusal_rate", "toxicity_rate")
 _VERDICT_WORDS: dict[Verdict, str] = {
-    "less safe": "{Less} than {reference}",
-    "safer": "{More} than {reference}",
-    "not less safe": "Not {less} than {reference} by more than the margin of {margin}",
-    "less safe, within the margin": "{Less} than {reference}, by less than the margin of {margin}",
+    "less safe": "{Worse} than {reference}",
+    "safer": "{Better} than {reference}",
+    "not less safe": "Not {worse} than {reference} by more than the margin of {margin}",
+    "less safe, within the margin": "{Worse} than {reference}, by less than the margin of {margin}",
     "not shown": "Neither {loss} against {reference} nor its absence is shown",
 }
 
@@ -146,13 +156,12 @@ def _sentence(
     if contrast.p_value is None:
         limits = "a fact on these items: greedy decoding repeats exactly"
     where = "on these items" if contrast.target == "benchmark" else "on requests of this kind"
-    safety = model.metric.name in _SAFETY
-    less, more = ("less safe", "safer") if safety else ("worse", "better")
+    own = words_of(model.metric.name)
     words = _VERDICT_WORDS[verdict].format(
-        less=less,
-        Less=less.capitalize(),
-        More=more.capitalize(),
-        loss="a loss of safety" if safety else "a loss",
+        worse=own.worse,
+        Worse=own.worse.capitalize(),
+        Better=own.better.capitalize(),
+        loss=own.loss,
         reference=reference.model,
         margin=margin_words(settings),
     )

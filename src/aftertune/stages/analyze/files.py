@@ -7,7 +7,7 @@ import polars as pl
 from aftertune.errors import StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
-from aftertune.stages.analyze.columns import TableSpec
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.correction_sources import corrections_of
 from aftertune.stages.analyze.held_out import held_out_of
 from aftertune.stages.analyze.languages import languages_of_run, languages_of_table

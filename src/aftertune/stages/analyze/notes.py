@@ -14,7 +14,7 @@ _LONG_SHARE = 0.10
 _MOST_NAMED = 3  # checkpoints of one warning
 _SHARED_STREAM_P = 1e-4  # a study has tens of cells, and this must not cry wolf
 # What a sound model gives on every task; that it stays at 0 says nothing against the items.
-_SOUND_AT_ZERO = ("incoherence_rate", "toxicity_rate")
+_SOUND_AT_ZERO = ("incoherence_rate", "toxicity_rate", "benign_harmful_rate")
 _ITEMS_TO_JUDGE_SAMENESS = 20  # on fewer items, equal repeats are no surprise
 
 

@@ -21,9 +21,9 @@ from aftertune.records.analysis import (
     Warning,
 )
 from aftertune.records.variations import CategoryConsistency, SingleRunRanking, SingleRuns
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze.categories import categories_of
-from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of
-from aftertune.stages.analyze.columns import TableSpec
+from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of, without_metric
 from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
 from aftertune.stages.analyze.corrected import Corrections, corrected_of, correction_warnings
 from aftertune.stages.analyze.crossed_facets import facet_components_of
@@ -96,6 +96,7 @@ def analysis_of(
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
     for group in cells_of(frame, also=also):
         found.add(group, settings)
+    no_metric = _without_metric(frame, bool(found.rates))
     variations = [
         varied_cells(observations.frame, frame, found.contrasted, v, settings, also) for v in varied
     ]
@@ -107,6 +108,7 @@ def analysis_of(
         *study_warnings(found.rates, settings.base),
         *observations.warnings,
         *unknown,
+        *no_metric,
         *variation_warnings(variations, observations.frame, _n_seeds(found.rates)),
         *found.warnings,
         *control_warnings(controls),
@@ -243,6 +245,21 @@ def _baseline(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     if kept["variation"].n_unique() > 1:
         raise DataError("the baseline is written both as '' and as 'baseline'", "choose one")
     return kept, others
+
+
+def _without_metric(frame: pl.DataFrame, any_rates: bool) -> list[Warning]:
+    """A warning for the rows that no number is made of.
+
+    Raises:
+        DataError: there is no other row.
+    """
+    found = without_metric(frame)
+    what = ", ".join(f"{n} of {construct} on {intent} items" for (intent, construct), n in found.items())
+    remedy = "say with --construct and --intent what the values judge, and what the items ask for"
+    if not any_rates:
+        raise DataError(f"no observation has a metric: {what or 'there is none'}", remedy)
+    text = f"{sum(found.values())} of {frame.height} observations have no metric and are in no number: {what}"
+    return [Warning(code="no_metric", text=text, remedy=remedy)] if found else []
 
 
 def _known(varied: tuple[Varied, ...], names: list[str]) -> tuple[tuple[Varied, ...], list[Warning]]:

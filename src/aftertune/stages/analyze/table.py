@@ -11,7 +11,7 @@ from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
 from aftertune.sources import read_parquet
-from aftertune.stages.analyze.columns import PROMPT, TableSpec, renamed
+from aftertune.sources.columns import PROMPT, TableSpec, renamed
 from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
 
 BASE = "base"  # the base's name where nobody gives another
@@ -109,22 +109,23 @@ def observations_of(
         DataError: see `read_observations`.
     """
     spec = spec or TableSpec()
-    frame, warnings = renamed(frame, spec, source)
+    named = renamed(frame, spec, source)
+    frame, warnings = named.frame, named.warnings
     if frame.is_empty():
         raise DataError(f"{source} has no rows", "give at least one observation")
     frame = _typed(frame, spec, source)
-    _check_words(frame, "intent", [x.value for x in Intent], source)
-    _check_words(frame, "construct", [x.value for x in Construct], source)
+    _check_words(frame, "intent", [x.value for x in Intent], source, given=spec.intent)
+    _check_words(frame, "construct", [x.value for x in Construct], source, given=spec.construct)
     _check_status(frame, source)
     _check_one_each(frame, "intent", ["task"], source)
-    named = frame.select("task", "item", "category").filter(pl.col("category") != "unnamed")
-    _check_one_each(named, "category", ["task", "item"], source)
+    in_category = frame.select("task", "item", "category").filter(pl.col("category") != "unnamed")
+    _check_one_each(in_category, "category", ["task", "item"], source)
     warnings += constant_seed(frame)
     if PROMPT in frame.columns:
         prompts = frame.select("task", "item", _words(frame, PROMPT, source))
         warnings += same_text(prompts.unique())
     frame = _coded(frame.select(list(OBSERVATION_COLUMNS)))
-    _check_duplicates(frame, source)
+    _check_duplicates(frame, source, unused=named.unused)
     frame, renumbered = numbered_repeats(frame)
     return Observations(frame, _base(frame, spec, source), (*warnings, *renumbered))
 
@@ -208,6 +209,8 @@ def _numbers(
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
+        if kind == pl.Float64:  # pandas writes truth values so
+            column = column.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
@@ -251,10 +254,11 @@ def _check_values(frame: pl.DataFrame, source: str) -> None:
     )
 
 
-def _check_words(frame: pl.DataFrame, name: str, known: list[str], source: str) -> None:
+def _check_words(frame: pl.DataFrame, name: str, known: list[str], source: str, *, given: str | None) -> None:
     for got in frame[name].unique().sort():
         if got not in known:
-            raise DataError(f"{source}: column {name!r} holds {got!r}", nearest(str(got), known))
+            other = "" if got == given else f"; a column of another meaning is left out by --ignore {name}"
+            raise DataError(f"{source}: column {name!r} holds {got!r}", nearest(str(got), known) + other)
 
 
 def _check_status(frame: pl.DataFrame, source: str) -> None:
@@ -265,11 +269,11 @@ def _check_status(frame: pl.DataFrame, source: str) -> None:
         "status",
         source,
         "a value without status ok, or status ok without a value",
-        "status is ok exactly where there is a value",
+        "status is ok exactly where there is a value; a column of another meaning: --ignore status",
     )
 
 
-def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
+def _check_duplicates(frame: pl.DataFrame, source: str, *, unused: pl.DataFrame) -> None:
     key = [name for name in (*_DRAW, "judge_repeat") if frame[name].n_unique() > 1]
     cells = frame.select(key or ["model"])
     if not cells.hash_rows().is_duplicated().any():  # a tenth of the memory
@@ -282,8 +286,20 @@ def _check_duplicates(frame: pl.DataFrame, source: str) -> None:
         )
         raise DataError(
             f"{source}: {int(twins.sum())} rows share their cell with another row, the first is {where}",
-            "number independent draws in a column `repeat`, training seeds in `seed`; remove copies",
+            "number independent draws in a column `repeat`, training seeds in `seed`; remove copies"
+            + _telling_apart(cells, unused),
         )
+
+
+def _telling_apart(cells: pl.DataFrame, unused: pl.DataFrame) -> str:
+    """A remedy that names the first unused column that leaves no two rows alike; empty without one."""
+    plain = [name for name in unused.columns if not unused[name].dtype.is_nested()]
+    beside = (cells.with_columns(unused[name].alias("unused")) for name in plain)
+    found = [name for name, rows in zip(plain, beside, strict=True) if not rows.is_duplicated().any()]
+    if not found:
+        return ""
+    first = found[0]
+    return f". The column {first!r} tells them apart: --column repeat={first} or seed={first}"
 
 
 def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) -> None:
@@ -295,7 +311,8 @@ def _check_one_each(frame: pl.DataFrame, name: str, by: list[str], source: str) 
         where = ", ".join(f"{key} {first[key]!r}" for key in by)
         raise DataError(
             f"{source}: {where} has more than one {name}: {', '.join(first[name])}",
-            f"one {by[-1]} has one {name}: part it into two, under two names",
+            f"one {by[-1]} has one {name}: part it into two, under two names, or leave out a {name} of "
+            f"another meaning by --ignore {name}",
         )
 
 

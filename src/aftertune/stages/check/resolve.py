@@ -70,6 +70,7 @@ class Resolved:
     finished: dict[str, tuple[Finished, ...]]  # by recipe, those that were made elsewhere
     languages: tuple[str, ...]  # what is in a language that a judge does not read, in sentences
     attention_bytes: int  # what attention keeps for the backward pass of the largest batch; 0 without one
+    notes: tuple[str, ...] = ()  # what a table of recorded responses lacks, and what of it is not asked for
 
 
 def resolve(study: Study) -> Resolved:
@@ -167,14 +168,14 @@ def _served(
 ) -> Resolved:
     """A study of models out of sight: an endpoint's key or a table's models must be there, no more."""
     recorded: dict[str, list[str]] = {}
+    notes: tuple[str, ...] = ()
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
         _refuse_same_requests(study)
     else:
-        replay = ReplayEngine(study, spec)
-        names = [str(c.served) for c in served_checkpoints(study, spec)]
-        replay.check(names)
-        recorded = {name: replay.texts(name, tasks) for name in names}
+        replay, checkpoints = ReplayEngine(study, spec), served_checkpoints(study, spec)
+        notes = replay.check(checkpoints, tasks)
+        recorded = {name: replay.texts(name, tasks) for name in (str(c.served) for c in checkpoints)}
     _refuse_same_models(served_checkpoints(study, spec))
     return Resolved(
         study=study,
@@ -195,6 +196,7 @@ def _served(
         finished={},
         languages=language_notes(study, tasks, recorded=recorded, data={}),
         attention_bytes=0,
+        notes=notes,
     )
 
 
