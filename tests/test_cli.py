@@ -42,6 +42,21 @@ def study(tmp_path: Path, tiny_model: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--size", "large"), "--size is 'large'; known: quick, standard, full"),
+        (("--numerics", "precise"), "--numerics is 'precise'; known: exact, fast"),
+        (("--threads", "0"), "--threads"),
+    ],
+)
+def test_the_demo_refuses_what_it_does_not_know(tmp_path: Path, words: tuple[str, ...], said: str):
+    done = aftertune("demo", *words, cwd=tmp_path, NO_COLOR="1", COLUMNS="200")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_names_every_command_with_a_sentence(tmp_path: Path):
     done = aftertune("--help", cwd=tmp_path, NO_COLOR="1", COLUMNS="200")
     assert done.returncode == 0

@@ -68,6 +68,14 @@ def test_the_manifest_says_what_the_engine_did(tmp_path):
     assert base.benchmark.ci_low == base.benchmark.ci_high
 
 
+def test_numerics_that_could_not_be_exact_are_warned_of(tmp_path):
+    run = run_of(tmp_path)
+    assert "fast_numerics" not in {warning.code for warning in analyze_run(run).warnings}
+    run.update_manifest(engine={"numerics": "fast"}, reproducibility={"exact_refused": "16 rows differ"})
+    [warning] = (w for w in analyze_run(run).warnings if w.code == "fast_numerics")
+    assert "16 rows differ" in warning.text
+
+
 def test_a_run_without_observations_is_refused(tmp_path):
     run = run_of(tmp_path)
     run.observations.unlink()

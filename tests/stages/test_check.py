@@ -13,9 +13,10 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from aftertune.engines import speed
+from aftertune.commands.estimate import estimate_lines
+from aftertune.engines import exact, speed
 from aftertune.engines.loading import pick_dtype
-from aftertune.errors import AftertuneError, DataError, ModelError, StudyError, TuningError
+from aftertune.errors import AftertuneError, DataError, EngineError, ModelError, StudyError, TuningError
 from aftertune.stages.check import Estimate, Resolved, check, prepare
 from aftertune.stages.check.estimate import DRAWN_SHARE, PROMPT_COST, TRAINED_SHARE, TYPICAL_TOKENS
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
@@ -76,6 +77,18 @@ def typical(max_tokens: int) -> float:
 
 def listing(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_check_says_how_responses_are_computed(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AFTERTUNE_CACHE", str(tmp_path / "cache"))
+    resolved, estimate = check(make())
+    assert resolved.numerics.startswith("exact: ")
+    assert f"  numerics     {resolved.numerics}" in estimate_lines(resolved, estimate)
+    monkeypatch.setattr(exact, "_rows_differ", lambda layers, n: "one row differs")
+    monkeypatch.setenv("AFTERTUNE_CACHE", str(tmp_path / "another"))  # where nothing is remembered
+    assert check(make())[0].numerics == "fast: one row differs"
+    with pytest.raises(EngineError, match=r"exact cannot be promised here: one row differs\n.*fast"):
+        check(make(numerics="exact"))
 
 
 def test_the_estimate_by_hand(make: Make, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
