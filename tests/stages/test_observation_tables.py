@@ -77,3 +77,18 @@ def test_a_column_of_another_kind_is_refused():
 def test_truth_values_are_numbers():
     frame = pl.DataFrame({"model": ["base"] * 2, "item": ["a", "b"], "value": [True, False]})
     assert analyze(frame, study="x").rates[0].estimate == 0.5
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\n"])
+@pytest.mark.parametrize(("separator", "name"), [(";", "t.csv"), ("\t", "t.csv"), ("\t", "t.tsv")])
+def test_cells_separated_as_spreadsheets_do_are_read(tmp_path, first, separator, name):
+    rows = [
+        "model,item,value",
+        *(f"{m},{i},{v}" for m, v in (("base", "TRUE"), ("a", "FALSE")) for i in "xy"),
+    ]
+    text = "\n".join(rows).replace(",", separator)
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + (first.replace(";", separator) + text).encode())
+    frame = read_observations(path)
+    assert frame["value"].to_list() == [1.0, 1.0, 0.0, 0.0]
+    assert frame["item"].cast(pl.String).to_list() == ["x", "y", "x", "y"]

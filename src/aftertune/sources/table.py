@@ -149,6 +149,11 @@ def csv_separator(text: str) -> str:
     return next((separator for separator in _SEPARATORS if separator in header), ",")
 
 
+def names_separator(text: str) -> bool:
+    """Whether the first line of a CSV says what separates its cells, and is no header."""
+    return _SEPARATOR_LINE.match(text) is not None
+
+
 def csv_columns(beginning: bytes) -> set[str]:
     """The columns in a CSV's header, as far as its first bytes tell."""
     text = beginning.decode("utf-8-sig", "replace")

@@ -12,6 +12,7 @@ from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
 from aftertune.sources import read_parquet
 from aftertune.sources.columns import PROMPT, TableSpec, renamed
+from aftertune.sources.table import csv_separator, names_separator
 from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
 
 BASE = "base"  # the base's name where nobody gives another
@@ -34,6 +35,7 @@ _DEFAULTS: dict[str, str | int | None] = {
     "finish": None,
     "response_key": None,
 }
+_PEEK = 1 << 16  # bytes of a CSV that hold its header
 _INTEGERS = ("seed", "repeat", "judge_repeat")
 # Those with few different values; `reason` and `response_key` have many and are never grouped by.
 _NAMES = (
@@ -82,11 +84,11 @@ def read_table(path: Path, *, without: Collection[str] = ()) -> pl.DataFrame:
     Raises:
         DataError: the file cannot be read, is empty or is no table.
     """
-    readers = {".parquet": partial(_read_parquet, without=without), ".csv": _read_csv}
+    readers = {".parquet": partial(_read_parquet, without=without), ".csv": _read_csv, ".tsv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"cannot tell the format of {path} from its ending {path.suffix!r}", "use .parquet or .csv"
+            f"cannot tell the format of {path} from its ending {path.suffix!r}", "use .parquet, .csv or .tsv"
         )
     try:
         return reader(path)
@@ -197,8 +199,15 @@ def _read_parquet(path: Path, *, without: Collection[str]) -> pl.DataFrame:
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
+    with path.open("rb") as file:
+        beginning = file.read(_PEEK).decode("utf-8-sig", "replace")
     # As text, so that a word in a number column is named rather than turned into a null.
-    return pl.read_csv(path, infer_schema=False)
+    return pl.read_csv(
+        path,
+        infer_schema=False,
+        separator=csv_separator(beginning),
+        skip_rows=int(names_separator(beginning)),
+    )
 
 
 def _numbers(
@@ -210,7 +219,9 @@ def _numbers(
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
         if kind == pl.Float64:  # pandas writes truth values so
-            column = column.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
+            column = column.replace(
+                {"True": "1", "False": "0", "true": "1", "false": "0", "TRUE": "1", "FALSE": "0"}
+            )
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
