@@ -35,6 +35,8 @@ _DEFAULTS: dict[str, str | int | None] = {
     "finish": None,
     "response_key": None,
 }
+# As pandas, JSON and spreadsheets write them.
+_TRUTH_VALUES = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
 _PEEK = 1 << 16  # bytes of a CSV that hold its header
 _INTEGERS = ("seed", "repeat", "judge_repeat")
 # Those with few different values; `reason` and `response_key` have many and are never grouped by.
@@ -218,10 +220,8 @@ def _numbers(
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
-        if kind == pl.Float64:  # pandas writes truth values so
-            column = column.replace(
-                {"True": "1", "False": "0", "true": "1", "false": "0", "TRUE": "1", "FALSE": "0"}
-            )
+        if kind == pl.Float64:
+            column = column.replace(_TRUTH_VALUES)
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
