@@ -30,6 +30,7 @@ SETTINGS = (
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()))
 def test_texts_do_not_depend_on_their_neighbours(settings, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"  # four threads on two cores would spin for each other
     environment |= {"AFTERTUNE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, str(HERE / "machine_trial.py"), str(tmp_path / "model")],
@@ -40,7 +41,7 @@ def test_texts_do_not_depend_on_their_neighbours(settings, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])["found"]
-    assert len(found) == 6
+    assert len(found) == 4
     for trial in found.values():
         assert trial["way"] is not None, "no way to exact numerics"
         assert trial["differ"] == 0
