@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tiny import make_tiny_model
+
+# No test depends on how fast a machine is.
+settings.register_profile(
+    "any-speed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-speed")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

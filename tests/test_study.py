@@ -383,7 +383,7 @@ def test_the_schema_is_one_and_accepts_what_the_parser_accepts():
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     packaged = [yaml.safe_load(f.read_text()) for f in (files("aftertune.commands") / "studies").iterdir()]
-    assert len(packaged) == 4
+    assert len(packaged) == 5
     for study in (content(), whole(), *packaged):
         validator.validate(study)
 
