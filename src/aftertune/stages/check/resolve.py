@@ -190,7 +190,7 @@ def _served(
         max_prompt_tokens=None,
         prompt_tokens={},
         prompts=None,
-        numerics="those of the endpoint, or of whoever recorded the responses",
+        numerics="not known: the endpoint's" if isinstance(spec, OpenAISpec) else "as recorded",
         messages=None,
         training_tokens={},
         finished={},
