@@ -467,7 +467,7 @@ def test_what_this_machine_cannot_do_is_said_at_check(make: Make, monkeypatch: p
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ModelError, match="torch sees no GPU"):
         check(make(engine={"device": "cuda"}))
-    with pytest.raises(AftertuneError, match="in torch.float16, and needs bfloat16 or float32"):
+    with pytest.raises(AftertuneError, match=r"in torch\.float16, and needs bfloat16 or float32"):
         check(make(engine={"dtype": "float16"}, numerics="exact"))
     found = importlib.util.find_spec
     monkeypatch.setattr(
