@@ -19,6 +19,8 @@ from aftertune.errors import StoreError
 from aftertune.pipeline import STAGES
 from aftertune.records.progress import RunProgress
 from aftertune.store import RunDirectory, read_events, shard_sums
+from aftertune.study.grammar import TaskSpec
+from aftertune.tasks import load_task
 from executor_runs import small_study
 from stage_runs import run
 
@@ -109,9 +111,11 @@ def test_what_is_planned_is_what_is_then_asked_for(tmp_path):
     names = ("before", "alone", "first", "second")
     table = tmp_path / "table.parquet"
     schema = {"model": pl.String, "task": pl.String, "item": pl.String, "repeat": pl.Int64, "text": pl.String}
-    pl.DataFrame(
-        [(name, "mini-harm", "none", 1, "text") for name in names], schema, orient="row"
-    ).write_parquet(table)
+    sizes = {"mini-harm": 4, "mini-lookalikes": 2}
+    asked = [load_task(TaskSpec(name=name, n=n), root_seed=2025) for name, n in sizes.items()]
+    cells = [(task.name, item.id, repeat) for task in asked for item in task.items for repeat in range(1, 7)]
+    rows = [(name, *cell, "text") for name in names for cell in cells]
+    pl.DataFrame(rows, schema, orient="row").write_parquet(table)
     sampled = {"temperature": 0.7, "max_tokens": 9}
     by_label = {"default": 1, "base": 5, "chat": 3, "math/2": 4}
     study = {
