@@ -159,6 +159,17 @@ def test_an_import_and_a_table_with_texts_are_looked_at_too(tmp_path: Path, judg
     assert about_language(again) == about_language(imported)
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"), [("response", {}), ("Completion", {}), ("said", {"text": "said"})]
+)
+def test_texts_under_another_name_are_looked_at_too(tmp_path: Path, name: str, columns: dict[str, str]):
+    path = table(tmp_path, "refusal-rules")
+    pl.read_csv(path).rename({"text": name}).write_csv(path)
+    options = TableOptions(base="before", column=[f"{ours}={theirs}" for ours, theirs in columns.items()])
+    analysis, _ = analyze_source(path, tmp_path / "out", options)
+    assert [w.where for w in about_language(analysis)] == ["ours · refusal-rules"]
+
+
 def test_data_whose_answers_the_scan_cannot_read_are_said(tmp_path: Path, tiny_model: Path):
     spanish = FOREIGN[0]
     rows = zip(spanish.prompts(N), spanish.responses(N, n_refused=N_REFUSED), strict=True)

@@ -144,10 +144,9 @@ def analyze_file(
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    rows = read_table(table)
-    found = observations_of(rows, columns, source=str(table))
+    found = observations_of(read_table(table), columns, source=str(table))
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
-    texts = _texts(rows, found.frame, responses)
+    texts = found.texts if responses is None else _texts_of(found.frame, responses)
     noticed = [] if texts is None else languages_of_table(found.frame.with_columns(text=texts))
     more = {"observations_sha256": file_sha256(table), "warnings": (*noticed, *analysis.warnings)}
     analysis = analysis.model_copy(update=more)
@@ -155,11 +154,8 @@ def analyze_file(
     return analysis
 
 
-def _texts(rows: pl.DataFrame, observed: pl.DataFrame, responses: Path | None) -> pl.Series | None:
-    """The text that each observation is of; None where neither table holds texts."""
-    if responses is None:
-        words = "text" in rows.columns and isinstance(rows["text"].dtype, pl.String | pl.Categorical)
-        return rows["text"].cast(pl.String) if words else None
+def _texts_of(observed: pl.DataFrame, responses: Path) -> pl.Series:
+    """The text that each observation is of, from a table of texts by key."""
     texts = pl.read_parquet(responses, columns=["key", "text"]).unique("key")
     keys = observed.select(pl.col("response_key").cast(pl.String).alias("key"))
     return keys.join(texts, on="key", how="left", maintain_order="left")["text"]

@@ -11,7 +11,7 @@ from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
 from aftertune.sources import read_parquet
-from aftertune.sources.columns import PROMPT, TableSpec, renamed
+from aftertune.sources.columns import PROMPT, TEXT, TableSpec, renamed
 from aftertune.sources.table import csv_separator, names_separator
 from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
 
@@ -62,12 +62,14 @@ _DRAW = (
 class Observations:
     """A checked table with all columns of the contract, and what was noticed while reading it.
 
-    `base` is the name of the base among its models, None where it has none.
+    `base` is the name of the base among its models, None where it has none; `texts` are the responses' texts,
+    a row each, None where the table holds none.
     """
 
     frame: pl.DataFrame
     base: str | None
     warnings: tuple[Warning, ...]
+    texts: pl.Series | None = None
 
 
 def read_observations(path: Path, spec: TableSpec | None = None) -> pl.DataFrame:
@@ -128,10 +130,16 @@ def observations_of(
     if PROMPT in frame.columns:
         prompts = frame.select("task", "item", _words(frame, PROMPT, source))
         warnings += same_text(prompts.unique())
+    texts = _texts(frame)
     frame = _coded(frame.select(list(OBSERVATION_COLUMNS)))
     _check_duplicates(frame, source, unused=named.unused)
     frame, renumbered = numbered_repeats(frame)
-    return Observations(frame, _base(frame, spec, source), (*warnings, *renumbered))
+    return Observations(frame, _base(frame, spec, source), (*warnings, *renumbered), texts)
+
+
+def _texts(frame: pl.DataFrame) -> pl.Series | None:
+    words = TEXT in frame.columns and isinstance(frame[TEXT].dtype, pl.String | pl.Categorical | pl.Enum)
+    return frame[TEXT].cast(pl.String) if words else None
 
 
 def _base(frame: pl.DataFrame, spec: TableSpec, source: str) -> str | None:
