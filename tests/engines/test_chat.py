@@ -84,6 +84,16 @@ def test_white_space_and_switches_of_a_message_may_be_changed():
     assert render_prompt(tokenizer, "a\n\nb /no_think", None).text == "a\nb <|im_end|>"
 
 
+def test_a_switch_inside_a_word_is_text():
+    """Nemotron's template takes `/think` out of a message wherever it stands."""
+    squeezed = "{{ messages[0].content | replace('/think', '') }}<|im_end|>"
+    tokenizer = make_tiny_tokenizer(chat_template=squeezed)
+    assert render_prompt(tokenizer, "/think a", None).text == " a<|im_end|>"
+    for content in ("What does </think> do?", "See example.org/think/ for it."):
+        with pytest.raises(ModelError, match="drops or changes the text of the user message"):
+            render_prompt(tokenizer, content, None)
+
+
 @pytest.mark.parametrize("chosen", [{"tool_use": CHATML, "rag": CHATML}, {"default": CHATML, "rag": "x"}])
 def test_named_templates_need_a_default(tmp_path: Path, chosen: dict[str, str]):
     tokenizer = make_tiny_tokenizer()

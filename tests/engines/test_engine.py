@@ -317,3 +317,10 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory(model_of, scarce):
     scarce(4, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         completed(engine, requests_of(engine, PROMPTS[:4]))
+
+
+def test_a_token_that_the_model_does_not_know_is_refused(tmp_path):
+    """A tokenizer of 400 tokens beside embeddings of 330: an IndexError while it generated, until 2026-12."""
+    engine = open_at(save_model(tmp_path / "model", vocab_size=330))
+    with pytest.raises(ModelError, match=r"a prompt holds the token '.*' \(3\d\d\), and .* knows 330 tokens"):
+        engine.render("How many loaves?", None)

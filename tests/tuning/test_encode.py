@@ -109,6 +109,23 @@ def test_a_template_that_hides_the_answers_is_refused(template, conversation, me
     assert caught.value.what.startswith("my.jsonl, row 1: ")
 
 
+def test_special_tokens_before_an_answer_do_not_end_it():
+    """As GLM's template: it opens each turn, ends none, and writes the marks of a thought."""
+    ends_none = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
+        "<|endoftext|>{% endif %}{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    with pytest.raises(TuningError, match="ends no answer with a special token"):
+        encode(TURN, make_tiny_tokenizer(chat_template=ends_none), max_length=512)
+    ends = ends_none.replace("{{ m['content'] }}", "{{ m['content'] }} <|im_end|>")
+    tokenizer = make_tiny_tokenizer(chat_template=ends)
+    answer = Message("assistant", "  Paris.\n ")
+    assert learned(encode((TURN[0], answer), tokenizer, max_length=512), tokenizer) == (
+        "<|endoftext|>  Paris.\n  <|im_end|>"
+    )
+
+
 def test_a_template_that_rewrites_only_earlier_turns_serves_single_answers():
     tokenizer = make_tiny_tokenizer(chat_template=FORGETFUL)
     assert learned(encode(TURN, tokenizer, max_length=512), tokenizer).endswith("France is Paris.<|im_end|>")

@@ -39,8 +39,9 @@ _LIST = re.compile(r"""["']type["']: *["']text["']""")  # of parts that were wri
 # How contents are given: as strings, or to templates that want it as lists of parts, for all roles or for
 # all but the system.
 _FORMS: tuple[tuple[str, ...], ...] = ((), ("system", "user", "assistant"), ("user", "assistant"))
-# Switches of reasoning models, which some templates take out of a message and obey.
-_IGNORED = r"(?:\s|/no_think|/think)"
+# Switches of reasoning models, which some templates take out of a message and obey; words of their own, for a
+# template that takes `/think` out of `</think>` or out of a path has changed a text.
+_IGNORED = r"(?:\s|(?<!\S)/(?:no_)?think(?!\S))"
 _THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
 _PLAIN_MARK = re.compile(r"[\[<|]+[^\s\[\]<>]+[\]>|]+|###+|\b[A-Z][A-Za-z]+:")
 _OTHER_EACH_TIME = re.compile(r"\b(strftime_now|lipsum)\b|\|\s*(random)\b")

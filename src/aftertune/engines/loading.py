@@ -148,7 +148,8 @@ def outline(path: Path) -> PreTrainedModel | None:
     """
     if getattr(read_config(path), "quantization_config", None) is not None:
         return None  # its tensors are not those of its architecture
-    return load_model(path, dtype=torch.bfloat16, device="meta")
+    # Every architecture has eager attention; our own, some have not.
+    return load_model(path, dtype=torch.bfloat16, device="meta", attention="eager")
 
 
 def context_length(config: Any) -> int:

@@ -4,7 +4,7 @@ The engines of this machine share it: how a checkpoint is taken on and left, and
 """
 
 import importlib.metadata
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from aftertune.engines.adapters import AttachedAdapter, attach
 from aftertune.engines.base import Prompt, Request
 from aftertune.engines.chat import render_prompt
+from aftertune.engines.directory import read_config
 from aftertune.engines.loading import (
     ModelSource,
     context_length,
@@ -73,7 +74,27 @@ class LocalEngine:
 
     def render(self, prompt: str, system_prompt: str | None) -> Prompt:
         """Apply the chat template once; the tokenizer adds no second BOS."""
-        return render_prompt(self.tokenizer, prompt, system_prompt)
+        rendered = render_prompt(self.tokenizer, prompt, system_prompt)
+        self.refuse_unknown_tokens(rendered.token_ids, "a prompt")
+        return rendered
+
+    def refuse_unknown_tokens(self, token_ids: Sequence[int], where: str) -> None:
+        """Refuse tokens of the tokenizer that the model has no embedding for.
+
+        Raises:
+            ModelError: there are some.
+        """
+        known = getattr(self._text_config, "vocab_size", None)
+        if known is not None and (unknown := [i for i in token_ids if i >= known]):
+            raise ModelError(
+                f"{where} holds the token {self.tokenizer.convert_ids_to_tokens(unknown[0])!r} "
+                f"({unknown[0]}), and the model in {self.source.path} knows {known} tokens",
+                "put the tokenizer of this model beside it, or resize its embeddings and train them",
+            )
+
+    @cached_property
+    def _text_config(self) -> Any:
+        return read_config(self.source.path).get_text_config()
 
     def _surroundings(self) -> dict[str, Any]:
         """The part of an identity that any engine of this machine has."""

@@ -81,12 +81,14 @@ class Shares:
                 if name not in share.lora.layers:
                     continue
                 first, second = share.lora.layers[name]
-                inputs = args[0] if share.tokens is None else args[0][0, share.tokens]
+                # Some architectures hand tokens on without a dimension for rows (OPT, shared experts).
+                tokens = args[0].flatten(0, -2)
+                inputs = args[0] if share.tokens is None else tokens[share.tokens]
                 added = nn.functional.linear(nn.functional.linear(inputs, first), second) * share.lora.scale
                 if share.tokens is None:
                     output += added
                 else:
-                    output[0].index_add_(0, share.tokens[: share.n], added[: share.n])
+                    output.view(-1, output.shape[-1]).index_add_(0, share.tokens[: share.n], added[: share.n])
 
         return add
 

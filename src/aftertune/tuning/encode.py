@@ -83,9 +83,10 @@ def encode(
         )
     labels = [IGNORED] * len(ids)
     stopping = template.control.special_ids | {template.turn_end}
-    for begin, end in turns:
+    for begin, said, end in turns:
         turn = [i for i, (a, b) in enumerate(encoded.offsets) if b > begin and a < end]
-        stops = [i for i in turn if ids[i] in stopping]
+        # A special token before the answer's last word (the marks of a thought) ends nothing.
+        stops = [i for i in turn if ids[i] in stopping and encoded.offsets[i][0] >= said]
         if not stops:
             raise TuningError(
                 f"{where}: the chat template of {tokenizer.name_or_path!r} ends no answer with a special "
@@ -99,10 +100,10 @@ def encode(
 
 def _render(
     conversation: Conversation, tokenizer: "PreTrainedTokenizerBase", where: str
-) -> tuple[Rendered, list[tuple[int, int]]]:
-    """The whole chat, and begin and end in characters of each assistant turn (header excluded)."""
+) -> tuple[Rendered, list[tuple[int, int, int]]]:
+    """The whole chat; of each assistant turn (header excluded) its begin, the end of its text, its end."""
     messages = [{"role": message.role, "content": message.content} for message in conversation]
-    turns: list[tuple[int, int]] = []
+    turns: list[tuple[int, int, int]] = []
     answered, text = Rendered("", ()), ""
     for i in _answers(conversation):
         prompt = _apply(tokenizer, messages[:i], where, prompt=True).text
@@ -113,14 +114,16 @@ def _render(
                 f"message {i + 1} of {len(messages)} is added, so the answers cannot be told from the rest",
                 "use a template that only appends, or conversations with one answer each",
             )
-        if not any(span.message == i and span.begin >= len(prompt) for span in answered.spans):
+        found = [span for span in answered.spans if span.message == i and span.begin >= len(prompt)]
+        if not found:
             raise TuningError(
                 f"{where}: the chat template of {tokenizer.name_or_path!r} drops or changes the answer "
                 f"{conversation[i].content[:40]!r}",
                 "use a template that writes assistant messages as they are",
             )
         text = answered.text
-        turns.append((len(prompt), len(text)))
+        span = found[-1]
+        turns.append((len(prompt), span.begin + len(text[span.begin : span.end].rstrip()), len(text)))
     return answered, turns
 
 

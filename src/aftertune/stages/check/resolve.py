@@ -31,7 +31,15 @@ from aftertune.stages.check.messages import (
 )
 from aftertune.stages.check.scan import ItemIndex, Scan, scan
 from aftertune.store import content_key
-from aftertune.study import SERVING, OpenAISpec, ReplaySpec, Study, TuneRecipe, variants_of
+from aftertune.study import (
+    SERVING,
+    OpenAISpec,
+    ReplaySpec,
+    Study,
+    TransformersSpec,
+    TuneRecipe,
+    variants_of,
+)
 from aftertune.tasks import load_task
 from aftertune.tuning.checkpoints import linear_shapes
 from aftertune.tuning.encode import IGNORED, encode_all
@@ -90,6 +98,7 @@ def resolve(study: Study) -> Resolved:
         return _served(study, study.engine, tasks, judges)
     need_models()
     from aftertune.engines.loading import context_length, outline, resolve_model
+    from aftertune.engines.own_attention import refuse_own_attention
 
     data, held_out = _data(study)
     model = resolve_model(study.model, study.revision)
@@ -98,7 +107,9 @@ def resolve(study: Study) -> Resolved:
     # Both refuse a device, a dtype or a promise that is not there; neither loads weights.
     engine = open_local_engine(study, model)
     drawing = open_engine(study, lambda: model, local=lambda: engine)
-    outline(model.path)
+    outlined = outline(model.path)
+    if isinstance(study.engine, TransformersSpec) and outlined is not None:
+        refuse_own_attention(outlined)
     config = read_config(model.path)
     context = context_length(config)
     prompts = check_prompts(study, tasks, engine, context)
@@ -363,6 +374,8 @@ def _check_recipe(
         )
     limit = _limit(study, name, context)
     examples = encode_all(rows, engine.tokenizer, max_length=limit)
+    for row, example in enumerate(examples, start=1):
+        engine.refuse_unknown_tokens(example.input_ids, f"{rows.source}, row {row}")
     chosen = drawn_rows(study, name, n_rows=n_rows)
     longest = max(len(examples[row].input_ids) for row in chosen)
     if recipe.answers == "self":
