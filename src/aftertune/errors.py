@@ -1,10 +1,14 @@
 """What aftertune raises. Every message says what was wrong, the value got, and what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from importlib.util import find_spec
 
 MODEL_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers")  # the extra `models`
+
+# How Python, torch and the dynamic loader say that memory does not suffice, in errors of several types.
+_NO_MEMORY = ("allocate memory", "out of memory", "failed to map segment", "can't start new thread")
 
 
 class AftertuneError(Exception):
@@ -77,3 +81,12 @@ def nearest(got: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """The first line of an error which says that memory does not suffice; nothing for any other error."""
+    said = str(error).partition("\n")[0]
+    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if is_memory or any(words in said.lower() for words in _NO_MEMORY):
+        return said or type(error).__name__
+    return None

@@ -13,7 +13,7 @@ import typer
 from aftertune import __version__
 from aftertune.cli.addresses import with_local_copies
 from aftertune.cli.printing import Interrupted, say, stop
-from aftertune.errors import MODEL_PACKAGES, AftertuneError, MissingModelPackages
+from aftertune.errors import MODEL_PACKAGES, AftertuneError, MissingModelPackages, out_of_memory
 from aftertune.foreign_text import for_terminal
 from aftertune.processor import use_strict_products
 
@@ -65,8 +65,8 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in MODEL_PACKAGES:
         return str(MissingModelPackages([str(error.name)])), 2
-    if isinstance(error, MemoryError):
-        return f"out of memory: {str(error) or 'no more is to be had'}\n  → {_LESS_MEMORY}", 2
+    if said := out_of_memory(error):
+        return f"out of memory: {said}\n  → {_LESS_MEMORY}", 2
     if isinstance(error, OSError):
         named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return f"{named}\n  → check that path, its permissions and the disk's space", 2

@@ -28,10 +28,10 @@ from aftertune.engines.base import Completion, Request
 from aftertune.engines.batch import uniforms
 from aftertune.engines.chat import response_text
 from aftertune.engines.directory import read_config
-from aftertune.engines.local import LocalEngine, is_out_of_memory, require_weights
+from aftertune.engines.local import LocalEngine, require_weights
 from aftertune.engines.sampling import greedy, sample
 from aftertune.engines.source import ModelSource
-from aftertune.errors import EngineError
+from aftertune.errors import EngineError, out_of_memory
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import GenerateSpec
 
@@ -106,13 +106,14 @@ class GenerateEngine(LocalEngine):
     def _drawn(self, batch: list[Request]) -> list[Completion]:
         try:
             rows, faults = self._generate(batch)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            said = out_of_memory(error)
+            if said is None:
                 raise
             n_rows = self.spec.batch_rows
             remedy = f"lower engine.batch_rows: write `engine: {{batch_rows: {max(1, n_rows // 2)}}}`"
             raise EngineError(
-                f"out of memory with {n_rows} batch rows: {str(error).splitlines()[0]}",
+                f"out of memory with {n_rows} batch rows: {said}",
                 f"{remedy if n_rows > 1 else 'lower max_tokens'} and run again; what is done is kept",
             ) from error
         return [self._completion(*parts) for parts in zip(batch, rows, faults, strict=True)]

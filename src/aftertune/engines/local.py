@@ -177,12 +177,6 @@ def require_weights(checkpoint: Checkpoint) -> str:
     return checkpoint.path
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory does not suffice; on a CPU torch says it in a RuntimeError."""
-    is_memory = not isinstance(error, RuntimeError) or "allocate memory" in str(error)
-    return is_memory or isinstance(error, torch.OutOfMemoryError)
-
-
 @contextmanager
 def named(checkpoint: Checkpoint) -> Generator[None]:
     """Let an error say which checkpoint it is about."""

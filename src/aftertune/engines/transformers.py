@@ -24,11 +24,11 @@ from aftertune.engines.base import Completion, Prompt, Request
 from aftertune.engines.batch import Batch, Row, Step
 from aftertune.engines.chat import render_prompt, response_text
 from aftertune.engines.exact import MOST_ASKED, Found, adapter_differs, exact_way, fewest_tokens
-from aftertune.engines.local import LocalEngine, is_out_of_memory, named, refuse_same, require_weights
+from aftertune.engines.local import LocalEngine, named, refuse_same, require_weights
 from aftertune.engines.lora import Lora, Share, Shares, plain_config, read_lora
 from aftertune.engines.products import PLAIN, Way
 from aftertune.engines.source import ModelSource
-from aftertune.errors import EngineError
+from aftertune.errors import EngineError, out_of_memory
 from aftertune.records import Checkpoint, Finish
 from aftertune.study import TransformersSpec
 
@@ -175,7 +175,7 @@ class TransformersEngine(LocalEngine):
                     for row in self._rows(alone, list(mine)):
                         done.add(row.request.key)
                         yield self._completion(row)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except Exception as error:
                 self._use_less_memory(error)
             pending = [request for request in pending if request.key not in done]
 
@@ -187,12 +187,13 @@ class TransformersEngine(LocalEngine):
 
     def _use_less_memory(self, error: Exception) -> None:
         """Halve the rows once, where that may change bytes only as `fast` allows; else stop."""
-        if not is_out_of_memory(error):
+        said = out_of_memory(error)
+        if said is None:
             raise error
         rows = self._batch_rows
         if self.numerics == "exact" or rows < self.spec.batch_rows or rows < 4:
             raise EngineError(
-                f"out of memory with {rows} batch rows: {str(error).splitlines()[0]}",
+                f"out of memory with {rows} batch rows: {said}",
                 f"write `engine: {{batch_rows: {max(2, rows // 2)}}}` and run again; what is done is kept",
             ) from error
         self._batch_rows = rows // 2
