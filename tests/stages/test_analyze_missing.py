@@ -90,7 +90,7 @@ def linked(cell: pl.DataFrame) -> bool:
 @given(number=st.integers(0, 10**6), missing=st.sampled_from([0.02, 0.05, 0.1]))
 def test_missing_cells_alone_move_nothing(number: int, missing: float):
     rows = table(stream(number, "agree"), agree=True, missing=missing, n_repeats=1)
-    # A seed that shares no item with the others has no additive value: nothing says how it compares.
+    # What is not linked has no estimate, and is tested below.
     assume(all(linked(cell) for cell in rows.partition_by("model", "judge", "variation")))
     found = analysed(rows)
     assert {m.facet for m in found.movements} == {"seed", "judge", "variation"}
@@ -169,3 +169,21 @@ def test_movements_of_many_cells_are_each_their_own_cell_s():
         first = 0.3 if task == "t2" else 0.7
         expected = (first, first + 0.1) if facet == "seed" else (first + 0.05, first + 0.05)
         assert (movement.lowest, movement.highest) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("lost", [["i0", "i1", "i2"], ["i0", "i1"]])
+def test_seeds_that_share_no_item_have_no_estimate(lost: list[str]):
+    """Seed 3 has items of its own alone: whether it or its items are harder is not in the table."""
+    rows = rows_of(lambda m, s, i, r: float(i == 0), seeds={"chat": [1, 2, 3]}, n_items=5)
+    third, mine = pl.col("seed") == 3, pl.col("item").is_in(lost)
+    alone = (third & mine) | (~third & ~mine & (pl.col("model") == "chat"))
+    rows = rows.with_columns(value=pl.when(alone).then(None).otherwise("value"))
+    found = analyze(rows, spec=AnalysisSpec(max_missing=0.9))
+    (rate,) = [r for r in found.rates if r.model == "chat"]
+    assert rate.estimate is None and "no item links some of the seeds" in rate.why_no_interval
+    assert not [d for d in found.differences if d.estimate is not None]
+    rows = rows.with_columns(
+        value=pl.when((pl.col("item") == "i4") & third.not_()).then(0.0).otherwise("value")
+    )
+    (rate,) = [r for r in analyze(rows, spec=AnalysisSpec(max_missing=0.9)).rates if r.model == "chat"]
+    assert rate.estimate is not None

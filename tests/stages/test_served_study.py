@@ -341,7 +341,7 @@ JUDGE = {"name": "a", "judge": "aftertune-rubric-complied", "endpoint": "http://
     [
         (
             {"decodings": GREEDY | {"again": {**GREEDY["greedy"], "repeats": 1}}},
-            r"decodings\.greedy and decodings\.again ask the endpoint the same",
+            r"decodings\.greedy and decodings\.again are the same, and so are their responses",
         ),
         (
             {"recipes": {"chat": {"served": ["base-7b", "ft:two"]}}},

@@ -170,13 +170,14 @@ def spec_of(options: TableOptions) -> "AnalysisSpec":
         DataError: `--primary` is not written as NAME=VALUE.
         StudyError: a value is outside its range.
     """
+    from aftertune.sources.columns import UNNAMED
     from aftertune.study import analysis_spec
 
     names = ("level", "margin", "max_missing")
     given: dict[str, Any] = {n: v for n in names if (v := getattr(options, n)) is not None}
     if options.primary is not None:
-        # A table without these columns is read as one of each, called so.
-        named = {"task": "unnamed", "decoding": "unnamed", "judge": "unnamed", "target": "benchmark"}
+        # A table without these columns is read as one of each, called so; of one task it is that one.
+        named = {"task": UNNAMED, "decoding": UNNAMED, "judge": UNNAMED, "target": "benchmark"}
         pairs = [_pair(word, "--primary", _PRIMARY) for word in options.primary.split(",")]
         given["primary"] = named | dict(pairs)
     return analysis_spec(given)

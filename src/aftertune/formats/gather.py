@@ -11,11 +11,11 @@ from aftertune.formats.logs import Log, Sample, Scored
 from aftertune.formats.meaning import Meaning, ask_constructs
 from aftertune.formats.naming import Named
 from aftertune.records import BASELINE, ResponseStatus
+from aftertune.sources.columns import UNNAMED
 
 PairBy = Literal["id", "input"]
 Row = dict[str, Any]
 _REASONS = 3  # of a kind of missing judgments, so many are named
-_NO_CATEGORY = "unnamed"  # what `aftertune analyze` takes for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class _Rows:
                     "checkpoint": named.checkpoint,
                     "task": log.task,
                     "item": item,
-                    "category": known.category or _NO_CATEGORY,
+                    "category": known.category or UNNAMED,
                     "intent": self.intents[log.task],
                     "decoding": log.decoding,
                     "repeat": sample.repeat + named.first_repeat,
@@ -168,7 +168,7 @@ class _Rows:
                 "intent": self.intents[task],
                 "item": item,
                 "prompt": sample.prompt,
-                "category": sample.category or _NO_CATEGORY,
+                "category": sample.category or UNNAMED,
                 "reference": sample.reference,
             }
             for (task, item), sample in self._known.items()

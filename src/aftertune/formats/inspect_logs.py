@@ -28,8 +28,9 @@ from typing import Any, TypeAlias
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, check_zip, read_capped
 from aftertune.formats.inspect_halves import write_without_halves
-from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, halves_note, scored
+from aftertune.formats.logs import Log, Sample, Scored, absent, halves_note, scored
 from aftertune.records import Construct, Finish, JudgmentStatus
+from aftertune.sources.cell_values import MISSING
 
 # inspect_ai's; the package is an extra, and pyright runs without it.
 EvalLog: TypeAlias = Any

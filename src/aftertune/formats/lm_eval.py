@@ -24,8 +24,9 @@ from typing import Any
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
 from aftertune.formats.lm_eval_results import Results, results_beside
-from aftertune.formats.logs import MISSING, Log, Sample, Scored, absent, scored
+from aftertune.formats.logs import Log, Sample, Scored, absent, scored
 from aftertune.records import JudgmentStatus
+from aftertune.sources.cell_values import MISSING
 from aftertune.sources.table import filled_lines, utf8_text
 
 _FIXED = frozenset(

@@ -11,7 +11,6 @@ from aftertune.sources.table import without_halves
 
 _R = TypeVar("_R", bound="Log | Sample | Scored")
 MOST = 2**63 - 1  # the largest seed or repeat that a table holds
-MISSING = "missing"  # the status of a judgment that a log should have and has not
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,19 +22,17 @@ import polars as pl
 
 from aftertune.errors import DataError
 from aftertune.formats.archives import MAX_ENTRY_BYTES, read_capped
-from aftertune.formats.logs import MISSING, MOST, Log, Sample, Scored, halves_note, scored
+from aftertune.formats.logs import MOST, Log, Sample, Scored, halves_note, scored
 from aftertune.records import BASELINE, Construct, Intent, JudgmentStatus
-from aftertune.sources.columns import PROMPT, REQUIRED, TEXT, TableSpec, renamed
+from aftertune.sources.cell_values import MISSING, NO_VALUE
+from aftertune.sources.columns import PROMPT, REQUIRED, TEXT, UNNAMED, TableSpec, our_name, renamed
 from aftertune.sources.table import Row, Table, csv_columns, read_table
 
 TEXTS = (PROMPT, TEXT)
 TidyKind = Literal["parquet", "csv"]
 _CELL = ("study", "model", "seed", "task", "intent", "decoding", "variation")
-_WORDS = {"true": 1.0, "false": 0.0}  # of a column of truth values
-_NO_VALUE = frozenset({MISSING, *JudgmentStatus} - {JudgmentStatus.OK})
 _DIGITS = re.compile(r"[+-]?[0-9]{1,400}")
 TOOL = "a table"
-_UNNAMED = "unnamed"  # what `aftertune analyze` calls a task, judge or decoding that has no name
 
 
 def tidy_bytes(frame: pl.DataFrame, kind: TidyKind) -> bytes:
@@ -53,7 +51,8 @@ def looks_tidy(path: Path, content: bytes, spec: TableSpec | None = None) -> boo
         return True
     named = spec.columns if spec is not None else {}
     needed = {named.get(name, name) for name in REQUIRED}
-    return path.suffix.lower() == ".csv" and needed <= csv_columns(content)
+    columns = csv_columns(content)
+    return path.suffix.lower() == ".csv" and needed <= columns | {our_name(name) for name in columns}
 
 
 def read_tidy(path: Path, spec: TableSpec | None = None) -> list[Log]:
@@ -113,8 +112,8 @@ def _log(
         identity="",
         model=model,
         checkpoint=f"{model}/{seed}",
-        task=task or _UNNAMED,
-        decoding=decoding or _UNNAMED,
+        task=task or UNNAMED,
+        decoding=decoding or UNNAMED,
         samples=tuple(_samples(rows, path.name)),
         notes=notes,
         part=json.dumps([name for name in cell if name is not None], ensure_ascii=False),
@@ -155,24 +154,20 @@ def _samples(rows: list[Row], source: str) -> Iterator[Sample]:
 
 def _score(row: Row, where: str) -> Scored:
     given = row.values
-    judge, value = given.get("judge") or _UNNAMED, given.get("value", "").strip()
+    judge, value = given.get("judge") or UNNAMED, given.get("value", "").strip()
     construct = given.get("construct") or None
     if construct is not None and construct not in [c.value for c in Construct]:
         known = ", ".join(c.value for c in Construct)
         raise DataError(f"{where}: the construct is {construct!r}", f"write one of {known}")
     repeat = _whole(given.get("judge_repeat", "").strip() or "0", "judge_repeat", where)
     status, reason = given.get("status", ""), given.get("reason", "")
-    if value and status in _NO_VALUE:
-        # What was written beside a judgment that failed is no judgment.
-        reason = reason or f"the status is {status}, and the value {value} beside it was not taken"
-        return Scored(judge, None, status, reason, construct, repeat)
     if value and status not in ("", JudgmentStatus.OK):
         raise DataError(
             f"{where}: the status is {status!r} beside the value {value}",
-            f"write ok, or {', '.join(sorted(_NO_VALUE))} where there is no value",
+            f"write ok, or {', '.join(sorted(NO_VALUE))} where there is no value",
         )
     try:
-        found = scored(judge, _WORDS[value.lower()] if value.lower() in _WORDS else float(value or "nan"))
+        found = scored(judge, float(value or "nan"))
     except ValueError as error:
         raise DataError(f"{where}: the value is {value!r}", "write a number, or leave it empty") from error
     if not value:

@@ -9,8 +9,10 @@ import polars as pl
 from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
+from aftertune.sources.cell_values import in_our_spelling
 
 REQUIRED = ("model", "item", "value")
+UNNAMED = "unnamed"  # a task, judge, decoding or category of which the table has no column
 PROMPT, TEXT = "prompt", "text"  # of the item and of the response; no statistic is made of them
 KNOWN = (*OBSERVATION_COLUMNS, PROMPT, TEXT)
 # What other tools call the two, the surest name first.
@@ -44,7 +46,7 @@ class TableSpec:
 
 @dataclass(frozen=True, eq=False)
 class Renamed:
-    """A table under our names; `unused` are its other columns, under its own."""
+    """A table under our names and in our spelling; `unused` are its other columns, under its own."""
 
     frame: pl.DataFrame
     unused: pl.DataFrame
@@ -60,6 +62,7 @@ def renamed(frame: pl.DataFrame, spec: TableSpec, source: str) -> Renamed:
     """
     _check_mapping(frame, spec, source)
     frame = frame.drop(spec.ignore)
+    frame = frame.rename(_capitalised(frame.columns, spec))
     spec = _with_texts(frame, spec)
     shadowed = [name for name in spec.columns if name in frame.columns and spec.columns[name] != name]
     shadowed = [name for name in shadowed if name not in spec.columns.values()]
@@ -70,14 +73,27 @@ def renamed(frame: pl.DataFrame, spec: TableSpec, source: str) -> Renamed:
     _refuse_needed(ours, near, source)
     unused = frame.select(*unknown, *shadowed)
     warnings = [_unused(unused.columns, near)] if unused.columns else []
-    return Renamed(ours.drop(unknown), unused, warnings)
+    return Renamed(in_our_spelling(ours.drop(unknown)), unused, warnings)
+
+
+def our_name(column: str) -> str:
+    """A column's name without what tells no two of ours apart: capital letters and white space around it."""
+    return column.strip().lower()
+
+
+def _capitalised(columns: Sequence[str], spec: TableSpec) -> dict[str, str]:
+    """The columns called `Model` or `ITEM` -> our name, where the table has no other so called."""
+    free = {name: our_name(name) for name in columns if name not in spec.columns.values()}
+    taken = {*columns, *spec.columns}
+    found = {theirs: ours for theirs, ours in free.items() if ours in KNOWN and ours not in taken}
+    return {theirs: ours for theirs, ours in found.items() if [*free.values()].count(ours) == 1}
 
 
 def _with_texts(frame: pl.DataFrame, spec: TableSpec) -> TableSpec:
     """The mapping with the columns that hold the items' and the responses' texts, where the names say so."""
     columns = dict(spec.columns)
     names = [name for name in frame.columns if name not in columns.values()]
-    free = {name.strip().lower(): name for name in names} | {name: name for name in names}
+    free = {our_name(name): name for name in names} | {name: name for name in names}
     for ours, known in ((PROMPT, _PROMPTS), (TEXT, _TEXTS)):
         theirs = next((free[name] for name in known if name in free), None)
         # A question that is not the same in all rows of an item is something else than the item's prompt.
@@ -135,9 +151,7 @@ def _require(frame: pl.DataFrame, unknown: list[str], source: str) -> None:
 def _near_misses(frame: pl.DataFrame, unknown: list[str]) -> dict[str, str]:
     """The unknown columns whose name is close to one of ours that the table lacks -> that name."""
     absent = [name for name in KNOWN if name not in frame.columns]
-    found = {
-        name: difflib.get_close_matches(name.strip().lower(), absent, n=1, cutoff=_NEAR) for name in unknown
-    }
+    found = {name: difflib.get_close_matches(our_name(name), absent, n=1, cutoff=_NEAR) for name in unknown}
     return {name: close[0] for name, close in found.items() if close}
 
 

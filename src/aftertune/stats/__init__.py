@@ -41,6 +41,7 @@ from aftertune.stats.consistency import (
 from aftertune.stats.crossed import (
     Component,
     TwoWay,
+    are_linked,
     components,
     fill_additive,
     filled_means,
@@ -124,6 +125,7 @@ __all__ = [
     "agreement_table",
     "all_at_k",
     "any_at_k",
+    "are_linked",
     "benjamini_hochberg",
     "best_repeats",
     "best_split",

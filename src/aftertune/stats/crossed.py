@@ -86,6 +86,21 @@ def fill_additive(y_sp: FloatArray, observed_sp: BoolArray) -> FloatArray:
     return np.where(observed_sp, y_sp, np.clip(filled, 0.0, 1.0))
 
 
+def are_linked(observed_sp: BoolArray) -> bool:
+    """Whether each seed shares items with the others, directly or over further seeds.
+
+    Where it does not, the additive value of an empty cell of S×P is not determined: nothing says how the
+    seeds compare.
+    """
+    reached = observed_sp[0]
+    while True:
+        seeds = (observed_sp & reached).any(axis=1)
+        wider = observed_sp[seeds].any(axis=0)
+        if (wider == reached).all():
+            return bool(seeds.all())
+        reached = wider
+
+
 def filled_means(draws: Draws) -> FloatArray:
     """Cell means, S×P, with a value in every cell: the one way in which a missing cell is filled.
 

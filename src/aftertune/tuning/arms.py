@@ -5,6 +5,7 @@ names, those of an audit, and those that a command left.
 """
 
 import copy
+import filecmp
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from aftertune.engines.adapters import refuse_kind
 from aftertune.engines.base import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from aftertune.engines.chat import render_prompt
-from aftertune.engines.directory import read_json, read_tokenizer
+from aftertune.engines.directory import read_json, read_tokenizer, weight_files
 from aftertune.engines.loading import model_sha256, outline, response_ends
 from aftertune.engines.lora import plain_config, read_lora
 from aftertune.engines.source import ModelSource
@@ -68,7 +69,7 @@ def refuse_other_arm(
 
     Raises:
         ModelError: it belongs to another base, is quantized, has another template, tokenizer or end, or is of
-            a kind that cannot be computed.
+            a kind that cannot be computed; or it has the weights of its base.
         EngineError: an adapter does not fit the base.
     """
     base = engine.source
@@ -78,6 +79,7 @@ def refuse_other_arm(
     else:
         _refuse_other_shapes(finished, linear)
         _refuse_quantized(finished, base)
+        _refuse_same_weights(finished, base)
         ends, those = response_ends(finished.path, engine.tokenizer), engine.end_tokens
         if ends != those:
             raise _differs(
@@ -127,6 +129,16 @@ def _refuse_quantized(finished: Finished, base: ModelSource) -> None:
             finished,
             "one of the two is quantized and the other not, or otherwise",
             "give both in the same numbers: save the checkpoint unquantized",
+        )
+
+
+def _refuse_same_weights(finished: Finished, base: ModelSource) -> None:
+    files, those = (weight_files(path) for path in (finished.path, base.path))
+    same = [file.name for file in files] == [file.name for file in those]
+    if same and all(filecmp.cmp(*pair, shallow=False) for pair in zip(files, those, strict=True)):
+        raise ModelError(
+            f"the checkpoint {finished.name} has the weights of its base, to the byte",
+            f"look at {finished.path}: was it trained, and were its weights saved?",
         )
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from aftertune.records import Construct, Intent, Metric, metrics_of
 from aftertune.records.analysis import Primary, Setting
 from aftertune.records.cell import Cell
-from aftertune.stats import BoolArray, Draws, filled_means
+from aftertune.stats import BoolArray, Draws, are_linked, filled_means
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,21 @@ class ModelCell:
 
     def too_much_missing(self, settings: Settings) -> bool:
         """Whether only bounds may be given."""
-        return self.n_missing > settings.max_missing * self.n_observations or not self.draws.present.any()
+        return bool(self.why_bounds(settings))
+
+    def why_bounds(self, settings: Settings) -> str:
+        """Why only bounds may be given; empty where an estimate may be too."""
+        share, limit = self.n_missing / self.n_observations, settings.max_missing
+        if share > limit or not self.draws.present.any():
+            return f"{share:.1%} of the judgments are missing, more than {limit:.1%}"
+        return (
+            "" if self.linked else "judgments are missing, and no item links some of the seeds to the others"
+        )
+
+    @cached_property
+    def linked(self) -> bool:
+        """Whether every seed that has values shares items with the others, directly or over further seeds."""
+        return are_linked(self.usable.counts_sp > 0)
 
     def certain(self, settings: Settings) -> bool:
         """Whether nothing was drawn: greedy decoding under exact numerics, every judgment there."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from aftertune.errors import StoreError
+from aftertune.errors import DataError, StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.sources.columns import TableSpec
@@ -145,6 +145,11 @@ def analyze_file(
         DataError: for a table that cannot be read without guessing.
     """
     found = observations_of(read_table(table), columns, source=str(table))
+    if found.frame["value"].is_null().all():
+        raise DataError(
+            f"{table}: none of its {found.frame.height} rows has a value",
+            "give at least one judgment: without one there is no number",
+        )
     analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
     texts = found.texts if responses is None else _texts_of(found.frame, responses)
     noticed = [] if texts is None else languages_of_table(found.frame.with_columns(text=texts))

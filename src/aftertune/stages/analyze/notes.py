@@ -101,8 +101,8 @@ def _missing(cell: ModelCell, settings: Settings) -> Note:
         return None
     parts = ", ".join(f"{n} {status}" for status, n in sorted(cell.by_status.items()))
     text = f"{cell.n_missing} of {cell.n_observations} judgments are missing ({parts})"
-    if cell.too_much_missing(settings):
-        text += f", more than {settings.max_missing:.1%}: there is no estimate and no conclusion, only bounds"
+    if why := cell.why_bounds(settings):
+        text += f". There is no estimate and no conclusion, only bounds: {why}"
         return "too_many_missing", text, "judge these responses again, or raise max_missing before the run"
     return "missing_judgments", text, "read the bounds beside the estimate; judge these responses again"
 

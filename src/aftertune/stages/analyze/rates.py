@@ -37,10 +37,8 @@ def rate_of(cell: ModelCell, settings: Settings) -> Rate:
         "bounds": Bounds(low=low, high=high),
     }
     nothing: dict[str, Any] = {"spread": None, "benchmark": None, "population": None, "bayes": ()}
-    if cell.too_much_missing(settings):
-        share = cell.n_missing / cell.n_observations
-        limit = f"{settings.max_missing:.1%}"
-        why = f"{share:.1%} of the judgments are missing, more than {limit}: only bounds are given"
+    if why := cell.why_bounds(settings):
+        why += ": only bounds are given"
         return Rate(**cell.key, **whole, **nothing, estimate=None, why_no_interval=why)
     if cell.usable.n_seeds == 1:
         return Rate(**cell.key, **whole, **(nothing | _of_checkpoint(cell, settings)))

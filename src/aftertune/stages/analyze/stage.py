@@ -21,7 +21,7 @@ from aftertune.records.analysis import (
     Warning,
 )
 from aftertune.records.variations import CategoryConsistency, SingleRunRanking, SingleRuns
-from aftertune.sources.columns import TableSpec
+from aftertune.sources.columns import UNNAMED, TableSpec
 from aftertune.stages.analyze.categories import categories_of
 from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of, without_metric
 from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
@@ -91,6 +91,8 @@ def analysis_of(
     """
     frame, others = _baseline(observations.frame)
     varied, unknown = _known(varied, others)
+    if not fixed:
+        spec = _named_by_table(spec, frame)
     settings = _settings(spec, observations.base, deterministic, fixed=fixed)
     found = _Found(corrections=corrections or Corrections())
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
@@ -218,6 +220,15 @@ def _settings(
         primary=spec.primary,
         post_hoc=given,
     )
+
+
+def _named_by_table(spec: AnalysisSpec, frame: pl.DataFrame) -> AnalysisSpec:
+    """The settings with the table's only task, decoding and judge where the primary contrast names none."""
+    if spec.primary is None:
+        return spec
+    unnamed = [name for name in ("task", "decoding", "judge") if getattr(spec.primary, name) == UNNAMED]
+    only = {name: str(frame[name][0]) for name in unnamed if frame[name].n_unique() == 1}
+    return spec.model_copy(update={"primary": spec.primary.model_copy(update=only)})
 
 
 def _check_primary(found: _Found, settings: Settings) -> None:

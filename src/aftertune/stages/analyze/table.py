@@ -11,23 +11,24 @@ from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
 from aftertune.sources import read_parquet
-from aftertune.sources.columns import PROMPT, TEXT, TableSpec, renamed
+from aftertune.sources.cell_values import NO_VALUE
+from aftertune.sources.columns import PROMPT, TEXT, UNNAMED, TableSpec, renamed
 from aftertune.sources.table import csv_separator, names_separator
-from aftertune.stages.analyze.table_notes import constant_seed, numbered_repeats, same_text
+from aftertune.stages.analyze.table_notes import assumed_meaning, constant_seed, numbered_repeats, same_text
 
 BASE = "base"  # the base's name where nobody gives another
 # What a table from elsewhere means where it does not say.
 _DEFAULTS: dict[str, str | int | None] = {
-    "study": "unnamed",
+    "study": UNNAMED,
     "seed": None,
     "checkpoint": None,
-    "task": "unnamed",
-    "category": "unnamed",
+    "task": UNNAMED,
+    "category": UNNAMED,
     "intent": Intent.HARMFUL.value,
-    "decoding": "unnamed",
+    "decoding": UNNAMED,
     "repeat": 0,
     "variation": "",
-    "judge": "unnamed",
+    "judge": UNNAMED,
     "judge_repeat": 0,
     "construct": Construct.HARMFUL.value,
     "status": None,
@@ -35,8 +36,6 @@ _DEFAULTS: dict[str, str | int | None] = {
     "finish": None,
     "response_key": None,
 }
-# As pandas, JSON and spreadsheets write them.
-_TRUTH_VALUES = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
 _PEEK = 1 << 16  # bytes of a CSV that hold its header
 _INTEGERS = ("seed", "repeat", "judge_repeat")
 # Those with few different values; `reason` and `response_key` have many and are never grouped by.
@@ -119,12 +118,13 @@ def observations_of(
     frame, warnings = named.frame, named.warnings
     if frame.is_empty():
         raise DataError(f"{source} has no rows", "give at least one observation")
+    warnings += assumed_meaning([name for name in ("construct", "intent") if _is_silent(frame, spec, name)])
     frame = _typed(frame, spec, source)
     _check_words(frame, "intent", [x.value for x in Intent], source, given=spec.intent)
     _check_words(frame, "construct", [x.value for x in Construct], source, given=spec.construct)
     _check_status(frame, source)
     _check_one_each(frame, "intent", ["task"], source)
-    in_category = frame.select("task", "item", "category").filter(pl.col("category") != "unnamed")
+    in_category = frame.select("task", "item", "category").filter(pl.col("category") != UNNAMED)
     _check_one_each(in_category, "category", ["task", "item"], source)
     warnings += constant_seed(frame)
     if PROMPT in frame.columns:
@@ -135,6 +135,11 @@ def observations_of(
     _check_duplicates(frame, source, unused=named.unused)
     frame, renumbered = numbered_repeats(frame)
     return Observations(frame, _base(frame, spec, source), (*warnings, *renumbered), texts)
+
+
+def _is_silent(frame: pl.DataFrame, spec: TableSpec, name: str) -> bool:
+    """Whether nothing says what a word is in all or some of the rows."""
+    return getattr(spec, name) is None and (name not in frame.columns or frame[name].has_nulls())
 
 
 def _texts(frame: pl.DataFrame) -> pl.Series | None:
@@ -228,8 +233,6 @@ def _numbers(
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = column.str.strip_chars().replace("", None)
-        if kind == pl.Float64:
-            column = column.replace(_TRUTH_VALUES)
     elif not (column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null):
         raise DataError(
             f"{source}: column {name!r} holds {column.dtype}, not numbers", "write numbers or leave it empty"
@@ -287,8 +290,9 @@ def _check_status(frame: pl.DataFrame, source: str) -> None:
         both,
         "status",
         source,
-        "a value without status ok, or status ok without a value",
-        "status is ok exactly where there is a value; a column of another meaning: --ignore status",
+        "another status than ok beside a value",
+        f"write ok, or {', '.join(sorted(NO_VALUE))} where there is no value; a column of another meaning: "
+        "--ignore status",
     )
 
 

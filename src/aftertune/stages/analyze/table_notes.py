@@ -1,11 +1,29 @@
 """What a table's columns give away before anything is estimated."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from aftertune.records.analysis import Warning
 
 _NAMED = 3  # pairs of items that a warning names
 _RUN = ("model", "seed", "checkpoint", "task", "decoding", "variation")
+
+
+def assumed_meaning(silent: Sequence[str]) -> list[Warning]:
+    """A warning of what the values and the items are taken for, where nothing says it: construct, intent."""
+    taken = {
+        "construct": "what its values judge: 1 is taken for a harmful response",
+        "intent": "what its items ask for: they are taken for harmful requests",
+    }
+    return [
+        Warning(
+            code=f"assumed_{name}",
+            text=f"the table does not say {taken[name]}",
+            remedy=f"say it with --{name} or in a column called {name}",
+        )
+        for name in silent
+    ]
 
 
 def constant_seed(frame: pl.DataFrame) -> list[Warning]:

@@ -94,6 +94,8 @@ def resolve(study: Study) -> Resolved:
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
+    if not isinstance(study.engine, ReplaySpec):  # recorded under two names, they are two
+        _refuse_same_decodings(study)
     if isinstance(study.engine, SERVING):
         return _served(study, study.engine, tasks, judges)
     need_models()
@@ -182,7 +184,6 @@ def _served(
     notes: tuple[str, ...] = ()
     if isinstance(spec, OpenAISpec):
         address_of(spec).key()
-        _refuse_same_requests(study)
     else:
         replay, checkpoints = ReplayEngine(study, spec), served_checkpoints(study, spec)
         notes = replay.check(checkpoints, tasks)
@@ -211,14 +212,14 @@ def _served(
     )
 
 
-def _refuse_same_requests(study: Study) -> None:
-    """Two decodings that ask an endpoint the same are one, and their difference would be none."""
+def _refuse_same_decodings(study: Study) -> None:
+    """Two decodings that ask for the same responses are one, and their difference would be none."""
     seen: dict[str, str] = {}
     for name, decoding in study.decodings.items():
         first = seen.setdefault(content_key(decoding.content()), name)
         if first != name:
             raise StudyError(
-                f"decodings.{first} and decodings.{name} ask the endpoint the same, to the byte",
+                f"decodings.{first} and decodings.{name} are the same, and so are their responses",
                 "change one of them, or leave it out; `repeats` gives further responses of one decoding",
             )
 
