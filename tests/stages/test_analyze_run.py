@@ -76,6 +76,15 @@ def test_numerics_that_could_not_be_exact_are_warned_of(tmp_path):
     assert "16 rows differ" in warning.text
 
 
+def test_marks_that_texts_spell_out_are_warned_of(tmp_path):
+    run = run_of(tmp_path)
+    assert "spelled_out_marks" not in {warning.code for warning in analyze_run(run).warnings}
+    marked = {"of": "mini", "name": "a", "control_tokens": ["<|im_end|>"], "plain_marks": ["[INST]"]}
+    run.update_manifest(messages={"items": [marked], "rows": []})
+    [warning] = (w for w in analyze_run(run).warnings if w.code == "spelled_out_marks")
+    assert warning.text == "1 prompts spell out marks of the chat template (<|im_end|>, [INST])"
+
+
 def test_a_run_without_observations_is_refused(tmp_path):
     run = run_of(tmp_path)
     run.observations.unlink()

@@ -55,6 +55,7 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         *half_finished(run),
         *_unfinished(run),
         *_fast_numerics(run),
+        *_spelled_out(run),
         *_same_text(run),
         *analysis.warnings,
         *label_warnings,
@@ -120,6 +121,23 @@ def _fast_numerics(run: RunDirectory) -> list[Warning]:
     )
     remedy = "what it moves is counted with the repeats; greedy decoding is not taken as a fact"
     return [Warning(code="fast_numerics", text=text, remedy=remedy)]
+
+
+def _spelled_out(run: RunDirectory) -> list[Warning]:
+    """Whether prompts or tuning rows hold the chat template's own marks, as `check` found them."""
+    marked = run.read_manifest().get("messages") or {}
+    found: list[Warning] = []
+    for what, name in (("prompts", "items"), ("tuning rows", "rows")):
+        rows = marked.get(name) or []
+        marks = sorted({mark for row in rows for mark in (*row["control_tokens"], *row["plain_marks"])})
+        if rows:
+            text = f"{len(rows)} {what} spell out marks of the chat template ({', '.join(marks)})"
+            remedy = (
+                "control tokens were encoded as text; no tokenizer tells plain marks, such as [INST], from the "
+                "template's own: leave such texts out where that matters"
+            )
+            found.append(Warning(code="spelled_out_marks", text=text, remedy=remedy, where=what))
+    return found
 
 
 def analyze_file(
