@@ -133,7 +133,7 @@ def _spelled_out(run: RunDirectory) -> list[Warning]:
         if rows:
             text = f"{len(rows)} {what} spell out marks of the chat template ({', '.join(marks)})"
             remedy = (
-                "control tokens were encoded as text; no tokenizer tells plain marks, such as [INST], from the "
+                "control tokens were encoded as text; no tokenizer tells plain marks ([INST]) from the "
                 "template's own: leave such texts out where that matters"
             )
             found.append(Warning(code="spelled_out_marks", text=text, remedy=remedy, where=what))
