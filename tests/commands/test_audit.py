@@ -234,7 +234,7 @@ def test_copies_are_no_seeds(tiny_model: Path, made: Path, tmp_path: Path) -> No
         checked(tiny_model, group=[f"chat={one},{copy}"])
     untuned = Path(shutil.copytree(tiny_model, tmp_path / "untuned"))
     result = CliRunner().invoke(app, ["audit", str(tiny_model), str(untuned), "--out", str(tmp_path / "o")])
-    assert "does not change the logits of its base" in str(result.exception)
+    assert "has the weights of its base, to the byte" in str(result.exception)
 
 
 def test_a_finished_checkpoint_that_changed_is_no_reproduction(

@@ -98,8 +98,11 @@ def test_missing_judgments(n, codes):
     assert [w.code for w in found.warnings if "missing" in w.code] == codes
     if n == 20:
         (warning,) = (w for w in found.warnings if w.code == "too_many_missing")
-        assert "20 of 200 judgments are missing (20 missing), more than 5.0%" in warning.text
-        assert "only bounds" in warning.text and warning.where.startswith("chat · t")
+        assert "20 of 200 judgments are missing (20 missing)" in warning.text
+        assert (
+            "only bounds: 10.0% of the judgments are missing, more than 5.0%" in warning.text
+            and warning.where.startswith("chat · t")
+        )
 
 
 def test_saturated_rate():

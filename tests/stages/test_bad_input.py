@@ -64,8 +64,8 @@ def twice(name: str) -> str:
         (HEADER, "table.csv has no rows"),
         (b"\xff\xfe\x00bad", "lacks the columns model, item, value"),
         (
-            rows().replace("chat,2,i3,0,0", "chat,2,i3,0,yes"),
-            "'value' holds 'yes' in row 12; it takes numbers",
+            rows().replace("chat,2,i3,0,0", "chat,2,i3,0,high"),
+            "'value' holds 'high' in row 12; it takes numbers",
         ),
         (
             rows().replace("chat,2,i3,0,0", "chat,2,i3,0,1.5"),

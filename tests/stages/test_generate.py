@@ -160,15 +160,14 @@ def test_a_corrupt_shard_is_set_aside_and_only_its_rows_are_made_again(
 
 def test_two_decodings_of_one_content_share_their_responses(tiny_model, tmp_path):
     told = []
-    out = run(
-        plain(tiny_model, decodings={"a": GREEDY, "b": GREEDY}), tmp_path / "run", progress=told_by(told)
-    )
-    assert rows(out, "responses").height == 9
-    assert pl.read_parquet(out / "observations.parquet").group_by("decoding").len()["len"].to_list() == [
-        18,
-        18,
-    ]
-    assert [t for t in told if t[0] == "generate"][-1] == ("generate", 9, 9)
+    greedy = {"name": "greedy", "class": "procedure", "change": {"decodings.b.temperature": 0}}
+    decodings = {"a": GREEDY, "b": GREEDY | {"temperature": 1}}
+    study = plain(tiny_model, decodings=decodings, variations=[greedy])
+    out = run(study, tmp_path / "run", progress=told_by(told))
+    assert rows(out, "responses").height == 18
+    counted = pl.read_parquet(out / "observations.parquet").group_by("decoding", "variation").len()
+    assert counted["len"].to_list() == [18, 18, 18, 18]
+    assert [t for t in told if t[0] == "generate"][-1] == ("generate", 18, 18)
 
 
 def told_by(told):

@@ -87,11 +87,15 @@ def test_system_prompts_that_change_no_prompt_are_refused(model: Path, first: st
         check(study(model, decodings=decodings, variations=[varied]))
 
 
-def test_repeats_alone_may_differ(model: Path):
+def test_decodings_that_differ_in_their_repeats_alone_are_one(model: Path):
     kinds = {
         n: {"temperature": 1, "max_tokens": 9, "repeats": n_times} for n, n_times in (("a", 1), ("b", 2))
     }
-    check(study(model, decodings=kinds))
+    with pytest.raises(StudyError, match=r"decodings\.a and decodings\.b are the same"):
+        check(study(model, decodings=kinds))
+    kinds["b"]["temperature"] = 0.5
+    as_a = {"name": "warm", "class": "procedure", "change": {"decodings.b.temperature": 1.0}}
+    check(study(model, decodings=kinds, variations=[as_a]))
 
 
 def test_the_end_of_a_turn_is_said_where_the_configuration_does_not_name_it(model: Path):

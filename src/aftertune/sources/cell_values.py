@@ -7,11 +7,12 @@ import polars as pl
 from aftertune.records import Construct, Intent, JudgmentStatus
 
 MISSING = "missing"  # the status of a judgment that a table or a log should have and has not
-NO_VALUE = frozenset({MISSING, *JudgmentStatus} - {JudgmentStatus.OK})
+_OK = JudgmentStatus.OK.value  # polars takes a StrEnum for a type of its own
+NO_VALUE = frozenset({MISSING, *(status.value for status in JudgmentStatus)} - {_OK})
 _KNOWN: dict[str, Collection[str]] = {
     "intent": [i.value for i in Intent],
     "construct": [c.value for c in Construct],
-    "status": [MISSING, *(s.value for s in JudgmentStatus)],
+    "status": [*NO_VALUE, _OK],
 }
 _VALUES = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 # Between 0 and 1 a comma is a decimal mark, as many countries' spreadsheets write it.
@@ -55,7 +56,7 @@ def _number_text(column: pl.Series) -> pl.Series:
 def _one_rule_of_statuses(frame: pl.DataFrame) -> pl.DataFrame:
     status, value = frame["status"].cast(pl.String), frame["value"]
     beside = status.is_in(sorted(NO_VALUE)) & value.is_not_null()
-    without = (status == JudgmentStatus.OK) & value.is_null()
+    without = (status == _OK) & value.is_null()
     if not (beside | without).any():
         return frame
     reason = frame["reason"].cast(pl.String) if "reason" in frame.columns else pl.lit(None, pl.String)

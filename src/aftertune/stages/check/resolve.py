@@ -94,8 +94,6 @@ def resolve(study: Study) -> Resolved:
     _check_primary(study, tasks, judges)
     if study.analysis.calibration is not None:
         read_calibration(Path(study.analysis.calibration))
-    if not isinstance(study.engine, ReplaySpec):  # recorded under two names, they are two
-        _refuse_same_decodings(study)
     if isinstance(study.engine, SERVING):
         return _served(study, study.engine, tasks, judges)
     need_models()
@@ -161,6 +159,8 @@ def resolve_all(study: Study) -> dict[str, Resolved]:
     Raises:
         AftertuneError: see `resolve`; of a variation under its name.
     """
+    if not isinstance(study.engine, ReplaySpec):  # recorded under two names, they are two
+        _refuse_same_decodings(study)  # a variation may make them the same
     found = {BASELINE: resolve(study)}
     for name, variant in variants_of(study).items():
         try:
