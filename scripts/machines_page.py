@@ -33,7 +33,7 @@ SETTINGS: tuple[dict[str, str], ...] = (
     {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
 )
 THREADS = (1, 2, 4)
-N_ITEMS, MAX_TOKENS = 40, 24
+N_ITEMS, MAX_TOKENS, N_TURNS = 20, 24, 4
 
 
 def main() -> None:
@@ -94,7 +94,7 @@ def trial(threads: int) -> dict[str, Any]:
     fast = TransformersEngine(source, spec, numerics="fast")
     fast.base = base
     took: dict[str, list[float]] = {"exact": [], "fast": []}
-    for _ in range(2):
+    for _ in range(N_TURNS):
         for name, engine in (("exact", exact), ("fast", fast)):
             start = time.perf_counter()
             generate(engine)
