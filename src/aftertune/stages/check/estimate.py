@@ -11,7 +11,8 @@ from aftertune.engines.directory import weight_files
 from aftertune.engines.source import ModelSource
 from aftertune.errors import StudyError
 from aftertune.records import BASELINE
-from aftertune.stages.check.resolve import Resolved, targeted
+from aftertune.stages.check.recipes import targeted
+from aftertune.stages.check.resolve import Resolved
 from aftertune.stats.planning import TYPICAL, detectable_difference, half_width
 from aftertune.store import content_key
 from aftertune.study import (
