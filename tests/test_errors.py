@@ -1,6 +1,7 @@
 import errno
 
 import pytest
+import torch
 
 from aftertune.cli.app import _told
 from aftertune.errors import out_of_memory
@@ -12,6 +13,7 @@ _OF_MEMORY = [
     ImportError("libtorch.so: failed to map segment from shared object"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 1 bytes"),
     RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
+    torch.OutOfMemoryError("HIP: none left"),
     RuntimeError("can't start new thread"),
 ]
 

@@ -67,10 +67,10 @@ def killed_after(process: subprocess.Popen, out: Path, n_files: int, pause_s: fl
 def test_killed_at_random_moments(undisturbed, tiny_model, tmp_path):
     rng = random.Random(12)
     n_killed = 0
-    for _ in range(6):
+    for _ in range(4):
         process = start(tmp_path, study(tiny_model))
         n_killed += killed_after(process, tmp_path / "run", rng.randint(1, 12), rng.uniform(0, 0.15))
-    assert n_killed >= 3
+    assert n_killed >= 2
     process = start(tmp_path, study(tiny_model))
     _, complaint = process.communicate()
     assert process.returncode == 0, complaint

@@ -87,6 +87,8 @@ def out_of_memory(error: Exception) -> str | None:
     """The first line of an error which says that memory does not suffice; nothing for any other error."""
     said = str(error).partition("\n")[0]
     is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    # Of torch, which most commands do without.
+    is_memory = is_memory or type(error).__name__ == "OutOfMemoryError"
     if is_memory or any(words in said.lower() for words in _NO_MEMORY):
         return said or type(error).__name__
     return None

@@ -109,7 +109,9 @@ def test_four_processes_give_the_bytes_of_one(undisturbed, tiny_model, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.faults), (signal.SIGTERM, 143)]
+)
 def test_an_interrupted_run_leaves_no_worker_and_goes_on(undisturbed, tiny_model, tmp_path, signum, code):
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(small_study(tiny_model)))
