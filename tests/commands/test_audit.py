@@ -232,6 +232,14 @@ def test_copies_are_no_seeds(tiny_model: Path, made: Path, tmp_path: Path) -> No
     copy = shutil.copytree(one, tmp_path / "copy")
     with pytest.raises(ModelError, match="are the same to the byte"):
         checked(tiny_model, group=[f"chat={one},{copy}"])
+    for file in tiny_model.glob("tokenizer*"):  # a trainer writes them into one of its folders, not the other
+        shutil.copy(file, copy)
+    with pytest.raises(ModelError, match="are the same to the byte"):
+        checked(tiny_model, group=[f"chat={one},{copy}"])
+    file = Path(copy, "adapter_config.json")
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"lora_alpha": 2 * config["lora_alpha"]}))
+    checked(tiny_model, group=[f"chat={one},{copy}"])  # the same numbers, and another model
     untuned = Path(shutil.copytree(tiny_model, tmp_path / "untuned"))
     result = CliRunner().invoke(app, ["audit", str(tiny_model), str(untuned), "--out", str(tmp_path / "o")])
     assert "has the weights of its base, to the byte" in str(result.exception)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aftertune.engines.base import Completion
-from aftertune.engines.faults import fault_of
+from aftertune.engines.faults import Fault, fault_of
 from aftertune.engines.replies import read_reply
 from aftertune.records import Finish, ResponseStatus
 from endpoint_engines import engine_at, requests_of
@@ -226,3 +226,26 @@ def test_an_error_in_a_reply_that_has_choices_breaks_it_off(get) -> None:
     assert (got.status, got.served) == (FAILED, None)
     assert got.reason == "the endpoint broke the response off: provider down (tries: 2)"
     assert get(refused("no", code=500)).status is FAILED
+
+
+@pytest.mark.parametrize(
+    ("place", "beside"),
+    [
+        ("choices[0].text", {"text": "Sure."}),  # the older protocol, through gateways
+        ("choices[0].delta", {"delta": {"content": "Sure."}}),  # a piece of a stream
+        ("message.audio", {"message": {"content": None, "audio": {"transcript": "Sure."}}}),
+    ],
+)
+def test_a_text_outside_the_content_is_no_empty_response(get, place: str, beside: dict[str, Any]) -> None:
+    choice = {"finish_reason": "stop", "message": {"content": None}, **beside}
+    got = get(Answer(json.dumps({"choices": [choice]})))
+    assert (got.text, got.status) == ("", FAILED)
+    assert got.reason == f"the reply has no text, only parts of the kind {place}"
+
+
+@pytest.mark.parametrize("said", ["", "half an ans"])
+def test_an_error_beside_the_choices_breaks_the_response_off(said: str) -> None:
+    choice = {"finish_reason": "stop", "message": {"content": said}}
+    body = json.dumps({"choices": [choice], "error": {"message": "overloaded", "code": 503}})
+    with pytest.raises(Fault, match="overloaded"):
+        read_reply(body, model="m", seed=1, attempt=1, clean=str)

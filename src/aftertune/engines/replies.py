@@ -139,12 +139,12 @@ def read_reply(body: str, *, model: str, seed: int | None, attempt: int, clean: 
         Fault: the body is no reply, or says that there was a fault.
     """
     content = _object(body)
+    if content.get("error"):  # beside choices too: what stands in them is not whole
+        raise fault_of(body, code=200, headers={})
     choices = content.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        if content.get("error"):
-            raise fault_of(body, code=200, headers={})
         raise Fault(f"the endpoint's reply has no choices: {body[:SHOWN]}", code=200)
     finish = _finish(choice.get("finish_reason"))
     end = _ENDS.get(finish.strip().lower().replace("-", "_"))
@@ -162,7 +162,7 @@ def read_reply(body: str, *, model: str, seed: int | None, attempt: int, clean: 
             next((t for name in _THOUGHT_FIELDS if (t := _thought(message.get(name)))), parts.thought)
         ),
         tools=tuple(clean(name) for name in _tools(message)),
-        others=tuple(clean(kind) for kind in parts.others),
+        others=tuple(clean(kind) for kind in (*parts.others, *_elsewhere(choice, message))),
         finish=clean(finish)[:SHOWN],
         end=end,
         served_by=clean(string_of(content, "model")) or model,
@@ -232,6 +232,22 @@ def _tools(message: dict[str, Any]) -> list[str]:
     found = [call.get("function") if isinstance(call, dict) else None for call in list_of(calls)]
     found += [message["function_call"]] if message.get("function_call") else []
     return [str(one.get("name")) if isinstance(one, dict) else "unnamed" for one in found]
+
+
+def _elsewhere(choice: dict[str, Any], message: dict[str, Any]) -> list[str]:
+    """Fields that hold a text and are no content of the message, where the content is missing or empty."""
+    if message.get("content"):
+        return []
+    places: dict[str, object] = {
+        "choices[0].text": choice.get("text"),  # the older protocol
+        "choices[0].delta": _field(choice.get("delta"), "content"),  # a piece of a stream
+        "message.audio": _field(message.get("audio"), "transcript"),
+    }
+    return [name for name, found in places.items() if isinstance(found, str) and found.strip()]
+
+
+def _field(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _few(names: tuple[str, ...]) -> str:

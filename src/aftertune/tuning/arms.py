@@ -30,6 +30,13 @@ from aftertune.tuning.finished import Finished
 if TYPE_CHECKING:
     from aftertune.engines.local import LocalEngine
 
+# Of a configuration, what says where a model came from and how it was saved, and not what it computes.
+_NO_SETTINGS = frozenset(
+    {
+        *("base_model_name_or_path", "revision", "inference_mode", "peft_version"),
+        *("_name_or_path", "transformers_version", "use_cache"),
+    }
+)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
@@ -133,13 +140,46 @@ def _refuse_quantized(finished: Finished, base: ModelSource) -> None:
 
 
 def _refuse_same_weights(finished: Finished, base: ModelSource) -> None:
-    files, those = (weight_files(path) for path in (finished.path, base.path))
-    same = [file.name for file in files] == [file.name for file in those]
-    if same and all(filecmp.cmp(*pair, shallow=False) for pair in zip(files, those, strict=True)):
+    if _same_bytes(weight_files(finished.path), weight_files(base.path)):
         raise ModelError(
             f"the checkpoint {finished.name} has the weights of its base, to the byte",
             f"look at {finished.path}: was it trained, and were its weights saved?",
         )
+
+
+def refuse_copies(checkpoints: Iterable[Finished]) -> None:
+    """Refuse two checkpoints that are one model, whatever tokenizer or trainer's files lie beside the one.
+
+    Raises:
+        ModelError: two have the same weights, to the byte, and the same settings.
+    """
+    seen: list[Finished] = []
+    for finished in checkpoints:
+        for other in seen:
+            if finished.sha256 == other.sha256 or _is_copy(finished, other):
+                raise ModelError(
+                    f"the checkpoints {other.name} and {finished.name} are the same to the byte",
+                    "leave one out: a copy is no second training",
+                )
+        seen.append(finished)
+
+
+def _is_copy(one: Finished, other: Finished) -> bool:
+    if one.kind != other.kind:
+        return False
+    adapter = one.kind == "adapter"
+    name = ADAPTER_CONFIG if adapter else "config.json"
+    settings = [
+        {key: value for key, value in read_json(each.path / name).items() if key not in _NO_SETTINGS}
+        for each in (one, other)
+    ]
+    files = [[each.path / ADAPTER_WEIGHTS] if adapter else weight_files(each.path) for each in (one, other)]
+    return settings[0] == settings[1] and _same_bytes(*files)
+
+
+def _same_bytes(files: list[Path], those: list[Path]) -> bool:
+    same = [file.name for file in files] == [file.name for file in those]
+    return same and all(filecmp.cmp(*pair, shallow=False) for pair in zip(files, those, strict=True))
 
 
 def _refuse_misfit(finished: Finished, base: ModelSource) -> None:

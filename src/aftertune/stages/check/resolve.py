@@ -12,7 +12,7 @@ from aftertune.engines.openai import address_of
 from aftertune.engines.replay import ReplayEngine
 from aftertune.engines.served import ServedModel, served_checkpoints, served_model
 from aftertune.engines.source import ModelSource
-from aftertune.errors import AftertuneError, ModelError, StudyError, need_models
+from aftertune.errors import AftertuneError, StudyError, need_models
 from aftertune.judges import get_judge, needs_reference
 from aftertune.judges.base import Judge
 from aftertune.judges.calibration import read_calibration
@@ -254,19 +254,14 @@ def _finished(
     linear: dict[str, tuple[int, int]],
 ) -> dict[str, tuple[Finished, ...]]:
     """The checkpoints that were made elsewhere, each fit to stand beside the base and no two the same."""
-    from aftertune.tuning.arms import refuse_other_arm
+    from aftertune.tuning.arms import refuse_copies, refuse_other_arm
 
     systems = {decoding.system_prompt for decoding in study.decodings.values()}
     prompts = [(item.prompt, system) for system in systems for task in tasks for item in task.items]
     found = finished_of(study)
-    seen: dict[str, str] = {}
-    for finished in (one for of_recipe in found.values() for one in of_recipe):
-        if finished.sha256 in seen:
-            raise ModelError(
-                f"the checkpoints {seen[finished.sha256]} and {finished.name} are the same to the byte",
-                "leave one out: a copy is no second training",
-            )
-        seen[finished.sha256] = finished.name
+    every = [one for of_recipe in found.values() for one in of_recipe]
+    refuse_copies(every)
+    for finished in every:
         refuse_other_arm(finished, engine, linear=linear, prompts=prompts)
     return found
 
