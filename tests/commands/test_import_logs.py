@@ -100,6 +100,25 @@ def test_seeds_of_one_model_and_the_same_checkpoint_again(tmp_path: Path):
     assert "over training seeds (chat, 3 seeds)" in analysis["differences"][0]["sentence"]
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["--model", "folder"])
+def test_a_file_of_a_folder_that_is_not_read_is_named(tmp_path: Path, *, named: bool):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "base.CSV").write_text("model,item,value\nbase,a,1\nbase,b,0\n")
+    (folder / "tuned.csv").write_text("model,item,score\ntuned,a,1\n")
+    given = ["--model", f"base={folder}"] if named else [folder]
+    told = call("import", *given, "--out", tmp_path / "i", *CORRECT)
+    assert "1 logs: 2 observations" in told
+    assert "note: not read, as they are no logs that are known: tuned.csv" in told
+    (folder / "base.CSV").unlink()
+    with pytest.raises(DataError, match=r"holds no log that is known, only tuned\.csv\n  → known: Inspect"):
+        import_logs([folder], tmp_path / "j", ImportOptions())
+
+
+def test_the_results_file_beside_its_samples_is_no_file_that_was_not_read(tmp_path: Path):
+    assert "not read" not in call("import", LM_EVAL / "tiny-1", "--out", tmp_path / "i", *CORRECT)
+
+
 def test_jailbreakeval(tmp_path: Path):
     for name, label in (("base", 0), ("tuned", 1)):
         rows = "".join(f"Question {i}?,Answer {i}.,{label if i % 3 else 0}\n" for i in range(12))

@@ -8,6 +8,7 @@ import pytest
 from aftertune.commands.import_logs import import_logs
 from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError
+from aftertune.sources.columns import TableSpec
 from aftertune.stages.analyze import read_observations
 
 _COMPARED = ["model", "seed", "item", "value", "status", "reason", "intent", "construct"]
@@ -40,6 +41,12 @@ def both(folder: Path, text: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         (",ok,,1", ",ok,,yes"),
         (",ok,,1", ",ok,,1.0 "),
         ("0.25", '"0,25"'),
+        ("base,,", "base,NA,"),
+        ("base,,", "base,NULL,"),
+        ("chat,1,a", "chat\u00a0,1, a"),
+        (",ok,", ", ,"),
+        ("\nchat", "\n\n,,,,,,,\nchat"),
+        ("\n", ",,\n"),
     ],
     ids=repr,
 )
@@ -72,6 +79,36 @@ def test_one_rule_of_statuses(tmp_path: Path, written: str, status: str, reason:
     for found in both(tmp_path, _PLAIN + f"chat,2,a,harmful,refused,{written}\n"):
         (row,) = found.filter(seed=2).rows(named=True)
         assert (row["value"], row["status"], row["reason"]) == (None, status, reason)
+
+
+@pytest.mark.parametrize("word", ["NA", "NULL", "nan", "None", "<NA>", "#N/A", "\\N", " n/a "])
+def test_a_word_for_nothing_is_no_value(tmp_path: Path, word: str):
+    for found in both(tmp_path, _PLAIN + f"chat,2,a,harmful,refused,,,{word}\n"):
+        (row,) = found.filter(seed=2).rows(named=True)
+        assert (row["value"], row["status"]) == (None, "missing")
+        assert row["reason"] == f"the table says {word} in place of a value"
+
+
+def test_nan_of_parquet_is_no_value(tmp_path: Path):
+    table = tmp_path / "table.parquet"
+    pl.DataFrame({"model": ["base"] * 2, "item": ["a", "b"], "value": [1.0, float("nan")]}).write_parquet(
+        table
+    )
+    assert read_observations(table)["value"].to_list() == [1, None]
+
+
+def test_an_option_names_a_column_in_any_case(tmp_path: Path):
+    table = tmp_path / "table.csv"
+    table.write_text("model,item,value,Status\nbase,a,1,completed\n", encoding="utf-8")
+    with pytest.raises(DataError, match="--ignore status"):
+        read_observations(table)
+    assert read_observations(table, TableSpec(ignore=["status"]))["status"].to_list() == ["ok"]
+
+
+def test_names_of_our_own_tables_stay_as_they_are(tmp_path: Path):
+    table = tmp_path / "table.csv"
+    table.write_text("model,item,value,response_key\nbase,a ,1,x\nbase,a,0,y\n", encoding="utf-8")
+    assert read_observations(table)["item"].to_list() == ["a ", "a"]
 
 
 def test_two_columns_of_one_name_are_not_guessed(tmp_path: Path):

@@ -124,6 +124,7 @@ def labelled_rows(table: "Table", options: LabelOptions) -> "tuple[list[Labelled
         for row, label in zip(table.rows, given, strict=True)
         if label not in left
     ]
+    _refuse_twice(table)
     if not rows:
         raise DataError(f"{table.source} holds no labelled response", "give a table with rows")
     return rows, dict(sorted(counted.items()))
@@ -196,6 +197,21 @@ def _refuse_other(table: "Table", given: list[str], known: tuple[str, ...]) -> N
         "say what each means with --positive LABEL or --negative LABEL, or leave its rows out with"
         " --leave-out LABEL",
     )
+
+
+def _refuse_twice(table: "Table") -> None:
+    """Refuse a response of ours with two labels, as of two people: each response counts once."""
+    from aftertune.sources.cells import ID_COLUMN
+
+    lines: dict[str, int] = {}
+    for row in table.rows:
+        name = row.values.get(ID_COLUMN, "").strip()
+        if name and name in lines:
+            raise DataError(
+                f"{table.source}: the id {name[:60]!r} stands on line {lines[name]} and on line {row.line}",
+                "keep one label of each response; measure two people's labels from two files",
+            )
+        lines[name] = row.line
 
 
 def _column_hint(column: str, columns: tuple[str, ...]) -> str:

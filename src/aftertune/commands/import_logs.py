@@ -25,7 +25,12 @@ from aftertune.store.imports import IMPORT_VERSION
 
 _ENDINGS = (".eval", ".jsonl", ".json", ".csv", ".parquet")
 _PEEK = 1 << 16
+_KNOWN = (
+    "known: Inspect's .eval and .json, lm_eval's samples_….jsonl, JailbreakEval's CSV (question, answer, "
+    "label), a tidy CSV or Parquet (model, item, value; a column of another name with --column NAME=COLUMN)"
+)
 _MOST_NOTES = 8
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ def import_logs(logs: Sequence[Path], out: Path, options: ImportOptions) -> Impo
     directory = ImportDirectory(out)
     directory.check_free()
     table = TableSpec(columns=columns_of(options.column or ()), ignore=options.ignore or ())
-    given = last_attempts(list(_read(_asked(logs, options.model or [], table), table)))
+    asked = _asked(logs, options.model or [], table)
+    given = last_attempts(list(_read(asked, table)))
     if not given:
         raise DataError("no log was given", "aftertune import LOG LOG --out DIR, or --model NAME=LOG,LOG")
     if (options.column or options.ignore) and all(one.log.tool != tidy.TOOL for one in given):
@@ -72,7 +78,8 @@ def import_logs(logs: Sequence[Path], out: Path, options: ImportOptions) -> Impo
         pair_by="input" if options.pair_by == "input" else "id",
     )
     _check(found, base)
-    record = {"import_version": IMPORT_VERSION, "aftertune": __version__, **found.record}
+    notes = [*found.record["notes"], *_passed_over([*logs, *_listed(options.model or [])], asked)]
+    record = {"import_version": IMPORT_VERSION, "aftertune": __version__, **found.record, "notes": notes}
     with directory.locked():
         replace(directory.observations, parquet_bytes(found.observations, OBSERVATION_COLUMNS))
         replace(directory.responses, parquet_bytes(found.responses, RESPONSE_COLUMNS))
@@ -144,9 +151,7 @@ def _asked(logs: Sequence[Path], models: Sequence[str], table: TableSpec) -> lis
             raise DataError(
                 f"--model {name}: the seed needs more than 64 bits with a sign", "number the seeds"
             )
-        # A name may hold commas: lm_eval writes a model's arguments into it.
-        listed = [files] if Path(files).exists() else files.split(",")
-        for path in (file for given in listed for file in _files(Path(given), table)):
+        for path in (file for given in _listed([word]) for file in _files(given, table)):
             if path.resolve() in found:
                 raise DataError(f"{path} is given twice with --model", "give each log to one model")
             found[path.resolve()] = _Asked(path, model if numbered else name, int(seed) if numbered else None)
@@ -158,17 +163,60 @@ def _asked(logs: Sequence[Path], models: Sequence[str], table: TableSpec) -> lis
     return [*(asked for where, asked in plain.items() if where not in found), *found.values()]
 
 
+def _listed(models: Sequence[str]) -> Iterator[Path]:
+    """What the words NAME=LOG,LOG of --model name."""
+    for word in models:
+        files = word.partition("=")[2]
+        # A name may hold commas: lm_eval writes a model's arguments into it.
+        yield from map(Path, [files] if Path(files).exists() else files.split(","))
+
+
 def _files(given: Path, table: TableSpec) -> list[Path]:
     """A file, or the logs in a folder and below it; what is no log is refused where it is named."""
     if given.is_file():
         return samples_beside(given) or [given]
     if not given.is_dir():
         raise DataError(f"{given} is not there", "give logs, or a folder of logs")
-    found = sorted(path for path in given.rglob("*") if path.suffix in _ENDINGS and path.is_file())
+    found = _candidates(given)
     logs = [path for path in found if _kind(path, table) is not None]
-    if not logs:
+    if not found:
         raise DataError(f"{given} holds no logs that are known", f"known endings: {', '.join(_ENDINGS)}")
+    if not logs:
+        raise DataError(f"{given} holds no log that is known, only {_some(found)}", _KNOWN)
     return logs
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+
+
+def _some(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:_MOST_NAMES])
+    return names + (f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else "")
+
+
+def _passed_over(given: Sequence[Path], asked: "Sequence[_Asked]") -> list[str]:
+    """A note of the files in the folders given that look like logs by their ending and are none."""
+    taken = {one.path.resolve() for one in asked}
+    folders = [path for path in given if path.is_dir()]
+    there = {path.resolve(): path for folder in folders for path in _candidates(folder)}
+    left = [path for where, path in there.items() if where not in taken and not _accounted_for(path)]
+    if not left:
+        return []
+    return [
+        f"not read, as they are no logs that are known: {_some(left)} (give one by its name for the reason)"
+    ]
+
+
+def _accounted_for(path: Path) -> bool:
+    """Whether a file belongs to logs that are read: Inspect's list of them, lm_eval's results."""
+    with path.open("rb") as handle:
+        if inspect_logs.looks_like_manifest(path, handle.read(_PEEK)):
+            return True
+    try:
+        return bool(samples_beside(path))
+    except DataError:  # results without their samples
+        return False
 
 
 def _kind(path: Path, table: TableSpec) -> str | None:
@@ -213,9 +261,4 @@ def _logs(path: Path, kind: str | None, verdicts: Path | None, table: TableSpec)
             raise DataError(
                 f"{path} is Inspect's list of logs, and no log", f"give its folder: {path.parent}"
             )
-    raise DataError(
-        f"{path} is no log that is known",
-        "known: Inspect's .eval and .json, lm_eval's samples_….jsonl, JailbreakEval's CSV (question, answer, "
-        "label), a tidy CSV or Parquet (model, item, value; a column of "
-        "another name with --column NAME=COLUMN)",
-    )
+    raise DataError(f"{path} is no log that is known", _KNOWN)

@@ -86,11 +86,13 @@ def _cell(row: Row, source: str) -> tuple[str | None, ...]:
 
 def _named_rows(table: Table, spec: TableSpec) -> tuple[list[Row], tuple[str, ...]]:
     """The rows under our names of the columns, by the rule of `aftertune analyze`, and what it notes."""
-    cells = {name: [row.values.get(name) for row in table.rows] for name in table.columns}
+    # A spreadsheet saves empty rows below a table.
+    filled = [row for row in table.rows if any(cell.strip() for cell in row.values.values())]
+    cells = {name: [row.values.get(name) for row in filled] for name in table.columns}
     found = renamed(pl.DataFrame(cells, schema=dict.fromkeys(cells, pl.String)), spec, table.source)
     rows = [
         Row(row.line, {name: cell for name, cell in named.items() if cell is not None})
-        for row, named in zip(table.rows, found.frame.iter_rows(named=True), strict=True)
+        for row, named in zip(filled, found.frame.iter_rows(named=True), strict=True)
     ]
     return rows, tuple(warning.text for warning in found.warnings)
 

@@ -60,6 +60,7 @@ def renamed(frame: pl.DataFrame, spec: TableSpec, source: str) -> Renamed:
         DataError: a mapping or `ignore` names a column that is not there, or one twice; model, item or value
             is missing; or a misspelt column is needed to read the others (see `_refuse_needed`).
     """
+    spec = _as_written(frame, spec)
     _check_mapping(frame, spec, source)
     frame = frame.drop(spec.ignore)
     frame = frame.rename(_capitalised(frame.columns, spec))
@@ -74,6 +75,17 @@ def renamed(frame: pl.DataFrame, spec: TableSpec, source: str) -> Renamed:
     unused = frame.select(*unknown, *shadowed)
     warnings = [_unused(unused.columns, near)] if unused.columns else []
     return Renamed(in_our_spelling(ours.drop(unknown)), unused, warnings)
+
+
+def _as_written(frame: pl.DataFrame, spec: TableSpec) -> TableSpec:
+    """The options with the table's spelling of the columns they name, as `--ignore status` of Status."""
+
+    def found(name: str) -> str:
+        alike = [column for column in frame.columns if our_name(column) == our_name(name)]
+        return alike[0] if name not in frame.columns and len(alike) == 1 else name
+
+    columns = {ours: found(theirs) for ours, theirs in spec.columns.items()}
+    return replace(spec, columns=columns, ignore=[found(name) for name in spec.ignore])
 
 
 def our_name(column: str) -> str:

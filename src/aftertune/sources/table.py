@@ -154,12 +154,32 @@ def names_separator(text: str) -> bool:
     return _SEPARATOR_LINE.match(text) is not None
 
 
+def csv_header(text: str) -> list[str]:
+    """The names in a CSV's header, in order, as far as the beginning of its text tells."""
+    lines = _SEPARATOR_LINE.sub("", text, count=1).lstrip("\r\n")
+    try:
+        return next(csv.reader(io.StringIO(lines, newline=""), delimiter=csv_separator(text)), [])
+    except csv.Error:
+        return []
+
+
 def csv_columns(beginning: bytes) -> set[str]:
     """The columns in a CSV's header, as far as its first bytes tell."""
-    text = beginning.decode("utf-8-sig", "replace")
-    separator = csv_separator(text)
-    header = _SEPARATOR_LINE.sub("", text, count=1).lstrip("\r\n").split("\n", 1)[0]
-    return {cell.strip().strip('"') for cell in header.split(separator)}
+    return {cell.strip() for cell in csv_header(beginning.decode("utf-8-sig", "replace"))}
+
+
+def refuse_twins(header: list[str], source: str) -> None:
+    """Refuse a header with one name twice; columns without a name, as spreadsheets add them, are not read.
+
+    Raises:
+        DataError: which name is there twice.
+    """
+    twins = sorted({cell for cell in header if cell.strip() and header.count(cell) > 1})
+    if twins:
+        raise DataError(
+            f"{source}: the header has the column {twins[0]!r} more than once",
+            "give each column its own name",
+        )
 
 
 def _escaped(rows: tuple[Row, ...]) -> tuple[int, ...]:
@@ -207,7 +227,8 @@ def _csv_rows(text: str, source: str, faults: list[tuple[int, str]] | None) -> I
         if cells is None:
             return
         if header is None and cells:
-            header = _header(cells, source)
+            refuse_twins(cells, source)
+            header = cells
         elif header is not None and cells:
             row = _csv_row(cells, header, begins, spreadsheet=faults is not None)
             if isinstance(row, Row):
@@ -233,16 +254,6 @@ def _csv_row(cells: list[str], header: list[str], line: int, *, spreadsheet: boo
     if len(cells) > len(header):
         return f"{len(cells)} cells under {len(header)} columns"
     return Row(line, dict(zip(header, cells, strict=True)))
-
-
-def _header(cells: list[str], source: str) -> list[str]:
-    twins = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if twins:
-        raise DataError(
-            f"{source}: the header has the column {twins[0]!r} more than once",
-            "give each column its own name",
-        )
-    return cells
 
 
 def _jsonl_rows(text: str, source: str) -> Iterator[Row]:

@@ -1,5 +1,6 @@
 """The table of observations: reading it, and refusing what would be misread."""
 
+import codecs
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from aftertune.records.analysis import Warning
 from aftertune.sources import read_parquet
 from aftertune.sources.cell_values import NO_VALUE
 from aftertune.sources.columns import PROMPT, TEXT, UNNAMED, TableSpec, renamed
-from aftertune.sources.table import csv_separator, names_separator
+from aftertune.sources.table import csv_header, csv_separator, names_separator, refuse_twins
 from aftertune.stages.analyze.table_notes import assumed_meaning, constant_seed, numbered_repeats, same_text
 
 BASE = "base"  # the base's name where nobody gives another
@@ -76,7 +77,7 @@ def read_observations(path: Path, spec: TableSpec | None = None) -> pl.DataFrame
 
     Raises:
         DataError: for a file that cannot be read, is empty or lacks a column, text in a number column, a
-            value outside [0, 1], NaN, an unknown intent or construct, or two rows of one cell.
+            value outside [0, 1], an unknown intent or construct, or two rows of one cell.
     """
     return observations_of(read_table(path), spec, source=str(path)).frame
 
@@ -215,14 +216,20 @@ def _read_parquet(path: Path, *, without: Collection[str]) -> pl.DataFrame:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     with path.open("rb") as file:
-        beginning = file.read(_PEEK).decode("utf-8-sig", "replace")
+        first = file.read(_PEEK)
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16, not UTF-8", "save it as UTF-8 (in Excel: CSV UTF-8)")
+    beginning = first.decode("utf-8-sig", "replace")
     # As text, so that a word in a number column is named rather than turned into a null.
-    return pl.read_csv(
+    frame = pl.read_csv(
         path,
         infer_schema=False,
         separator=csv_separator(beginning),
         skip_rows=int(names_separator(beginning)),
     )
+    refuse_twins(csv_header(beginning), str(path))
+    # A blank line, or the empty rows that a spreadsheet saves below a table.
+    return frame.filter(pl.any_horizontal(pl.all().str.strip_chars().fill_null("") != ""))
 
 
 def _numbers(
@@ -267,10 +274,7 @@ def _whole(column: pl.Series) -> pl.Series:
 
 
 def _check_values(frame: pl.DataFrame, source: str) -> None:
-    value = pl.col("value")
-    remedy = "leave the value empty where there is no judgment"
-    _refuse(frame, value.is_nan().fill_null(False), "value", source, "NaN", remedy)
-    outside = ((value < 0) | (value > 1)).fill_null(False)
+    outside = ((pl.col("value") < 0) | (pl.col("value") > 1)).fill_null(False)
     _refuse(
         frame, outside, "value", source, "a value outside [0, 1]", "rescale it: 0 is no event, 1 is an event"
     )
