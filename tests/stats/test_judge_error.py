@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aftertune.stats import Draws, JudgeError, judge_error, ppi_mean, recipe_arm, rogan_gladen, wilson
+from aftertune.stats import Draws, JudgeError, ppi_mean, recipe_arm, rogan_gladen, wilson
 from aftertune.stats.rates import z_quantile
 
 shares = st.floats(0.0, 1.0)
@@ -97,11 +97,6 @@ def test_a_judge_near_chance_is_called_weak():
     assert not rogan_gladen(0.5, JudgeError(0.6, 0.55, 3000, 3000), n=100).weak_judge
 
 
-def test_labels_are_counted():
-    labels, judged = [1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1, 0]
-    assert judge_error(labels, judged) == JudgeError(3 / 4, 2 / 3, 4, 3)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("theta", "q0", "q1"), [(0.1, 0.9, 0.85), (0.5, 0.8, 0.95), (0.02, 0.95, 0.9)])
 def test_rogan_gladen_covers(theta, q0, q1):
@@ -152,9 +147,6 @@ def test_the_variance_of_a_recipe_carries_its_seeds_into_the_corrected_interval(
         (lambda: rogan_gladen(0.4, JudgeError(0.9, 0.9, 50, 50), n=9, level=95), "got 95"),
         (lambda: ppi_mean([0, 1], [0, 1], [1], level=0), "got 0"),
         (lambda: JudgeError(1.2, 0.9, 50, 50), "got 1.2 and 0.9"),
-        (lambda: judge_error([1, 1], [1, 0]), "got 0 without and 2 with"),
-        (lambda: judge_error([1, 0.5], [1, 0]), "0/1 labels"),
-        (lambda: judge_error([1, 0], [1]), "one length"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(call, match):

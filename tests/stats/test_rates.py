@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from aftertune.stats import clopper_pearson, effective_n_wilson, wilson
+from aftertune.stats import wilson
 from aftertune.stats.rates import score_limits, t_quantile, two_part_limits, z_quantile
 
 
@@ -28,15 +27,6 @@ def test_wilson_equals_statsmodels(table, level):
     result = wilson(n_events, n, level=level)
     assert result.ci_low == pytest.approx(max(low, 0), abs=1e-12)
     assert result.ci_high == pytest.approx(min(high, 1), abs=1e-12)
-
-
-@given(st.floats(0.001, 0.999), st.integers(2, 1000))
-def test_effective_n_wilson_is_wilson_where_v_is_binomial(p, n):
-    v = p * (1 - p) / n
-    result = effective_n_wilson(p, variance=v, half_width=z_quantile(0.95) * v**0.5, level=0.95)
-    plain = wilson(p * n, n)
-    assert (result.ci_low, result.ci_high) == pytest.approx((plain.ci_low, plain.ci_high), abs=1e-9)
-    assert result.n_effective == pytest.approx(n)
 
 
 @given(st.floats(0, 1), st.floats(1e-6, 100), st.floats(1.01, 10))
@@ -85,44 +75,3 @@ def test_quantiles_equal_printed_tables():
 def test_impossible_counts_are_refused():
     with pytest.raises(ValueError, match="got 3 of 2"):
         wilson(3, 2)
-    with pytest.raises(ValueError, match=r"p=0\.0"):
-        effective_n_wilson(0.0, variance=0.1, half_width=0.1, level=0.95)
-
-
-@pytest.mark.parametrize(("n_events", "n", "low", "high"), [(81, 263, 0.2527, 0.3676), (0, 20, 0.0, 0.1684)])
-def test_clopper_pearson_gives_newcombes_published_limits(n_events, n, low, high):
-    # Newcombe 1998, Statist. Med. 17:857, table I, method 5.
-    result = clopper_pearson(n_events, n)
-    assert (result.ci_low, result.ci_high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
-
-
-@given(
-    st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
-    st.sampled_from([0.8, 0.95, 0.99]),
-)
-def test_clopper_pearson_equals_statsmodels_and_solves_its_tails(table, level):
-    n_events, n = table
-    result = clopper_pearson(n_events, n, level=level)
-    assert (result.ci_low, result.ci_high) == pytest.approx(
-        proportion_confint(n_events, n, alpha=1 - level, method="beta"), abs=1e-9
-    )
-    if n_events > 0:
-        assert stats.binom.sf(n_events - 1, n, result.ci_low) == pytest.approx((1 - level) / 2)
-    if n_events < n:
-        assert stats.binom.cdf(n_events, n, result.ci_high) == pytest.approx((1 - level) / 2)
-
-
-@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_clopper_pearson_mirrors_and_holds_the_estimate(table):
-    n_events, n = table
-    result, mirror = clopper_pearson(n_events, n), clopper_pearson(n - n_events, n)
-    assert 0 <= result.ci_low <= result.estimate <= result.ci_high <= 1 and result.ci_high > result.ci_low
-    assert (mirror.ci_low, mirror.ci_high) == pytest.approx((1 - result.ci_high, 1 - result.ci_low), abs=1e-9)
-
-
-@pytest.mark.parametrize(("n_events", "n"), [(3, 2), (-1, 2), (0, 0), (0.5, 2)])
-def test_clopper_pearson_refuses_impossible_counts(n_events, n):
-    with pytest.raises(ValueError, match=f"got {n_events} of {n}"):
-        clopper_pearson(n_events, n)
-    with pytest.raises(ValueError, match="got 95"):
-        clopper_pearson(1, 2, level=95)

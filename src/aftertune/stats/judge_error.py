@@ -65,27 +65,6 @@ class PredictionPowered:
     method: str
 
 
-def judge_error(labels: npt.ArrayLike, judgments: npt.ArrayLike) -> JudgeError:
-    """Count a judge's errors on responses that people labelled; both are 0/1, one value a response.
-
-    The counts are taken as independent and given the label, so any set of labelled responses will do, if
-    the judge errs on them as it does on the responses to be corrected: estimate it per model.
-
-    Raises:
-        ValueError: for unequal lengths, other values than 0 and 1, or labels of one kind only.
-    """
-    y, f = np.asarray(labels, dtype=float), np.asarray(judgments, dtype=float)
-    if y.shape != f.shape or y.ndim != 1:
-        raise ValueError(f"labels and judgments are two lists of one length, got {y.shape} and {f.shape}")
-    if not bool(np.all(((y == 0) | (y == 1)) & ((f == 0) | (f == 1)))):
-        raise ValueError("specificity and sensitivity count 0/1 labels and judgments")
-    n_positive, n_negative = int(y.sum()), int((1 - y).sum())
-    return JudgeError(
-        float(((1 - y) * (1 - f)).sum()) / max(n_negative, 1), float((y * f).sum()) / max(n_positive, 1),
-        n_negative, n_positive,
-    )  # fmt: skip
-
-
 def rogan_gladen(
     p: float,
     error: JudgeError,

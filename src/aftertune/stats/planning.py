@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize, special
 
 from aftertune.stats.draws import FloatArray
-from aftertune.stats.rates import check_level, t_quantile, z_quantile
+from aftertune.stats.rates import check_level, t_quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +152,13 @@ def seeds_needed(
     return bisect.bisect_left(range(2, most), -wanted, key=lambda n: -width(n)) + 2
 
 
-def best_repeats(variances: AssumedVariances, *, n_items: int, costs: Costs) -> float:
-    """R* = √(B·c_train/(A·P·c_gen)), the repeats that a fixed budget buys the smallest variance with.
-
-    A = σ²_seed + σ²_si/P, B = σ²_repeat/P; a seed costs c_train + P·R·c_gen. The minimum of
-    (A + B/R)(c_train + P·R·c_gen), the optimum allocation of two-stage sampling (Cochran 1977, section
-    10.6). Below 1 it says: one repeat, and all else on seeds. Not a whole number; `best_split` gives those.
-
-    Raises:
-        ValueError: where seeds do not differ at all, so that only repeats would help.
-    """
-    if n_items < 1:
-        raise ValueError(f"a design has at least 1 item, got {n_items}")
-    a, b = variances.seed + variances.seed_item / n_items, variances.repeat / n_items
-    if a <= 0:
-        raise ValueError("seeds that do not differ leave nothing to weigh repeats against: A = 0")
-    return math.sqrt(b * costs.train / (a * n_items * costs.generate))
-
-
 def best_split(
     variances: AssumedVariances, *, n_items: int, costs: Costs, budget: float, level: float = 0.95
 ) -> Split:
     """Whole numbers of seeds and repeats with the smallest `half_width` that a budget pays for.
 
     Every number of seeds is tried with the most repeats that it leaves room for; at equal widths the fewer
-    seeds win. Unlike R*, this counts that few seeds also mean few degrees of freedom.
+    seeds win. Few seeds also mean few degrees of freedom, which the width counts.
 
     Raises:
         ValueError: for a budget that does not pay for 2 seeds with one repeat.
@@ -199,45 +181,6 @@ def best_split(
     n_seeds, n_repeats = int(seeds[best]), int(repeats[best])
     cost = n_seeds * (costs.train + n_repeats * once)
     return Split(n_seeds, n_repeats, cost, float(widths[best]), level)
-
-
-def items_needed(
-    difference: float,
-    *,
-    variance: float,
-    sampling_a: float = 0.0,
-    sampling_b: float = 0.0,
-    power: float = 0.8,
-    level: float = 0.95,
-) -> int:
-    """Items at which an item-paired test of two checkpoints finds a difference.
-
-    n = (z_{α/2} + z_β)²(ω² + σ²_A/K_A + σ²_B/K_B)/δ², rounded up (Miller 2024, arXiv 2411.00640, section 5).
-    It says nothing about another training seed: for recipes use `detectable_difference`.
-
-    Args:
-        difference: δ, of the two checkpoints' rates.
-        variance: ω², the variance over items of the difference of the items' own rates.
-        sampling_a: σ²_A/K_A, the mean variance within an item over the draws of each, of one checkpoint.
-        sampling_b: the same of the other.
-        power: the probability to find it.
-        level: one less the two-sided level of the test.
-
-    Raises:
-        ValueError: for a difference of 0, a negative variance, none at all, or a power outside (0, 1).
-    """
-    check_level(level)
-    if difference == 0 or not math.isfinite(difference):
-        raise ValueError(f"no number of items finds a difference of {difference}")
-    if not min(variance, sampling_a, sampling_b) >= 0 or variance + sampling_a + sampling_b <= 0:
-        raise ValueError(
-            f"variances are not negative and not all 0, got {variance}, {sampling_a} and {sampling_b}"
-        )
-    if not 0 < power < 1:
-        raise ValueError(f"power lies between 0 and 1, got {power}")
-    z = z_quantile(level) + float(special.ndtri(power))
-    exact = z**2 * (variance + sampling_a + sampling_b) / difference**2
-    return max(math.ceil(exact - 1e-9), 1)
 
 
 def collapse_unseen(probability: float, n_seeds: int) -> float:

@@ -89,40 +89,6 @@ def wilson(n_events: float, n: float, *, level: float = 0.95) -> RateInterval:
     return RateInterval(p, low, high, level, float(n), "Wilson")
 
 
-def effective_n_wilson(estimate: float, *, variance: float, half_width: float, level: float) -> RateInterval:
-    """Wilson's interval with n_eff = p(1−p)/V and t* = h/√V in place of n and z (METHODS section 2).
-
-    Only κ = t*²/n_eff = h²/(p(1−p)) matters. The idea of an effective sample size is Korn & Graubard's (1998)
-    for surveys; that the critical value comes from a half-width with two kinds of degrees of freedom is ours.
-
-    Raises:
-        ValueError: for p of 0 or 1 (use `wilson` with n = the number of items) or a variance of 0.
-    """
-    if not 0 < estimate < 1 or variance <= 0:
-        raise ValueError(f"effective_n_wilson needs 0 < p < 1 and V > 0, got p={estimate}, V={variance}")
-    spread = estimate * (1 - estimate)
-    low, high = score_limits(estimate, half_width**2 / spread)
-    return RateInterval(estimate, low, high, level, spread / variance, "Wilson with effective n")
-
-
-def clopper_pearson(n_events: int, n: int, *, level: float = 0.95) -> RateInterval:
-    """Clopper & Pearson's (1934) exact interval: limits at which either binomial tail holds (1 − level)/2.
-
-    By beta quantiles; it covers at least `level` at every rate, and so is wider than Wilson's.
-
-    Raises:
-        ValueError: unless both are whole numbers with 0 ≤ n_events ≤ n and n > 0, and 0 < level < 1.
-    """
-    whole = float(n_events).is_integer() and float(n).is_integer()
-    if not whole or not 0 <= n_events <= n or n <= 0:
-        raise ValueError(f"clopper_pearson counts whole events, 0 ≤ n_events ≤ n, got {n_events} of {n}")
-    check_level(level)
-    tail = (1 - level) / 2
-    low = float(special.betaincinv(n_events, n - n_events + 1, tail)) if n_events > 0 else 0.0
-    high = float(special.betainccinv(n_events + 1, n - n_events, tail)) if n_events < n else 1.0
-    return RateInterval(n_events / n, low, high, level, float(n), "Clopper–Pearson")
-
-
 def check_level(level: float) -> None:
     """Refuse a confidence level that is none, such as 95.
 
