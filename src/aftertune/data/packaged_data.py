@@ -4,12 +4,10 @@ import json
 from functools import cache
 from importlib import resources
 
-from aftertune.data.arithmetic import arithmetic
 from aftertune.data.conversations import Conversation, Message
 from aftertune.errors import DataError, nearest
 
 PACKAGED = ("arithmetic", "chat")
-ARITHMETIC_ROWS, ARITHMETIC_SEED = 500, 2025
 OUR_LICENCE = "Apache-2.0"
 
 
@@ -19,12 +17,9 @@ def packaged_bytes(name: str) -> bytes:
     Raises:
         DataError: there is none of that name; with the nearest.
     """
-    if name == "chat":
-        return _file("chat.jsonl")
-    if name == "arithmetic":
-        rows = arithmetic(n=ARITHMETIC_ROWS, seed=ARITHMETIC_SEED)
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    raise DataError(f"there is no packaged tuning data {name!r}", nearest(name, PACKAGED))
+    if name not in PACKAGED:
+        raise DataError(f"there is no packaged tuning data {name!r}", nearest(name, PACKAGED))
+    return _file(f"{name}.jsonl")
 
 
 @cache
