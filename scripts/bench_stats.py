@@ -3,7 +3,7 @@
     make bench-stats
 
 1. A synthetic table of 1,000,000 observations of ten recipes (10 seeds × 500 items × 10 repeats × 2 judges)
-   and a base is written as Parquet and analysed by `aftertune.stages.analyze.analyze_file`, reading and
+   and a base is written as Parquet and analysed by `aftertune.analysis.analyze_file`, reading and
    writing included. Promise: at most 10 s and 2 GB on two cores.
 2. `two_way` on 5 × 450 Gaussian cell means against statsmodels' MixedLM with crossed seed and item effects
    (REML). Promise: at least 1,000 times faster, with the same standard error of the mean to 4 digits.
@@ -59,7 +59,7 @@ def _of_model(
 
 def analyse(table: Path) -> None:
     """Analyse a table and print seconds, peak memory and counts as JSON; runs in a process of its own."""
-    from aftertune.stages.analyze import analyze_file
+    from aftertune.analysis import analyze_file
 
     start = time.perf_counter()
     found = analyze_file(table, table.with_name("analysis.json"))

@@ -153,7 +153,7 @@ def _task(ending: str, data: bytes) -> None:
 
 
 def _observations(ending: str, data: bytes) -> None:
-    from aftertune.stages.analyze.table import read_observations
+    from aftertune.analysis.table import read_observations
 
     found = read_observations(_file(data, f"table{ending}"))
     values = found["value"].drop_nulls()

@@ -16,7 +16,7 @@ FLOORS = (
     ("study", "store", "sources"),
     ("engines", "data"),
     ("tuning", "tasks", "judges", "formats"),
-    ("stages",),
+    ("stages", "analysis"),
     ("report", "executors"),
     ("pipeline",),
     ("commands",),

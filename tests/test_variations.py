@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 import stage_runs
+from aftertune.analysis import analyze_run
 from aftertune.errors import StoreError
 from aftertune.report import report
-from aftertune.stages.analyze import analyze_run
 from aftertune.store import RunDirectory
 
 VARIATIONS = [

@@ -18,10 +18,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from aftertune.analysis import TableSpec, analyze
     from aftertune.errors import AftertuneError
     from aftertune.pipeline import run_study
     from aftertune.report import summary
-    from aftertune.stages.analyze import TableSpec, analyze
     from aftertune.stages.check import check
     from aftertune.study import AnalysisSpec, Study, read_study
 
@@ -29,8 +29,8 @@ _HOMES = {
     "AftertuneError": "aftertune.errors",
     "AnalysisSpec": "aftertune.study",
     "Study": "aftertune.study",
-    "TableSpec": "aftertune.stages.analyze",
-    "analyze": "aftertune.stages.analyze",
+    "TableSpec": "aftertune.analysis",
+    "analyze": "aftertune.analysis",
     "check": "aftertune.stages.check",
     "read_study": "aftertune.study",
     "run_study": "aftertune.pipeline",

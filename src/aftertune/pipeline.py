@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aftertune import __version__
+from aftertune.analysis import analyze_run
 from aftertune.engines.base import Engine
 from aftertune.engines.source import ModelSource
 from aftertune.errors import AftertuneError
 from aftertune.executors import Executor, PooledEngine, PooledTrainers, Setup, WarmEngines
 from aftertune.records import Progress
 from aftertune.report import report
-from aftertune.stages.analyze import analyze_run
 from aftertune.stages.check import Estimate, Resolved, prepare
 from aftertune.stages.generate import drop_checkpoints, generate
 from aftertune.stages.judge import judge

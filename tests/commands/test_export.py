@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 import stage_runs
+from aftertune.analysis import analyze_file
 from aftertune.cli import app
 from aftertune.commands.export import export
 from aftertune.commands.model_card import model_card
@@ -20,7 +21,6 @@ from aftertune.formats.inspect_logs import has_inspect
 from aftertune.records import OBSERVATION_COLUMNS
 from aftertune.records.analysis import Analysis
 from aftertune.report.markdown import plain
-from aftertune.stages.analyze import analyze_file
 from aftertune.study import AnalysisSpec
 from tiny import make_tiny_model
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stage_runs.run(study, folder / "run", stages=(*stage_runs.STAGES, "analyze"))
 
 
-def analysis_of(run: Path) -> Analysis:
+def analyze_observations(run: Path) -> Analysis:
     return Analysis.model_validate_json((run / "analysis.json").read_text("utf-8"))
 
 
@@ -70,7 +70,7 @@ def test_a_tidy_table_analyzes_to_the_same_numbers(run: Path, tmp_path: Path, ki
         key: texts[key] for key in base["response_key"]
     }
     again = analyze_file(file, tmp_path / "analysis.json", spec=AnalysisSpec())
-    was = analysis_of(run)
+    was = analyze_observations(run)
     estimates = [(r.model, r.task, r.decoding, r.judge, r.metric, r.estimate) for r in was.rates]
     assert estimates == [(r.model, r.task, r.decoding, r.judge, r.metric, r.estimate) for r in again.rates]
     sampled = [[r.benchmark for r in a.rates if r.decoding == "sampled"] for a in (was, again)]
@@ -83,7 +83,7 @@ def test_hub_results_hold_the_analysis_s_value_with_its_interval(run: Path, tmp_
     call("export", run, "--to", "hub", "--out", file, *there)
     (entry,) = yaml.safe_load(file.read_text("utf-8"))
     rate = next(
-        r for r in analysis_of(run).rates
+        r for r in analyze_observations(run).rates
         if (r.model, r.task, r.decoding, r.judge, r.metric)
         == ("chat", "mini-harm", "sampled", "refusal-rules", "compliance_rate")
     )  # fmt: skip
@@ -114,7 +114,7 @@ def test_huggingface_hub_reads_the_results(run: Path, tmp_path: Path):
 def test_a_model_card_has_the_sentences_and_numbers_of_the_analysis(run: Path, tmp_path: Path):
     file = tmp_path / "card.md"
     call("export", run, "--to", "model-card", "--out", file)
-    card, analysis = file.read_text("utf-8"), analysis_of(run)
+    card, analysis = file.read_text("utf-8"), analyze_observations(run)
     assert card.startswith("## Safety evaluation\n")
     primary = next(d for d in analysis.differences if d.primary)
     assert plain(primary.sentence) in card

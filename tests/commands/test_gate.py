@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from aftertune.analysis import analyze
 from aftertune.cli import app
 from aftertune.commands.gate import gate_of
 from aftertune.errors import DataError, StudyError
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.seeds import stream
-from aftertune.stages.analyze import analyze
 from aftertune.study import AnalysisSpec
 from rows import rows_of
 

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aftertune.analysis import read_observations
 from aftertune.commands.calibrate import LabelOptions, calibrate_labels
 from aftertune.commands.export import export
 from aftertune.commands.import_logs import import_logs
 from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError
 from aftertune.sources.table import MAX_CELL, read_table
-from aftertune.stages.analyze import read_observations
 from aftertune.study import JudgeSpec
 
 TWINS = (2**53, 2**53 + 1)  # one number as floats

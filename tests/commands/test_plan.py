@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 import stage_runs
+from aftertune.analysis import analyze_run
 from aftertune.cli import app
 from aftertune.commands.plan import plan, plan_lines
 from aftertune.commands.plan_options import PlanOptions
 from aftertune.errors import DataError, StoreError
 from aftertune.records.analysis import Analysis
-from aftertune.stages.analyze import analyze_run
 from aftertune.stats.planning import TYPICAL, Costs, best_split, detectable_difference, half_width
 from aftertune.store import RunDirectory
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from aftertune.analysis import read_observations
 from aftertune.commands.import_logs import import_logs
 from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError
 from aftertune.sources.columns import TableSpec
-from aftertune.stages.analyze import read_observations
 
 _COMPARED = ["model", "seed", "item", "value", "status", "reason", "intent", "construct"]
 _HEAD = "model,seed,item,intent,construct,status,reason,value"

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 import stage_runs
+from aftertune.analysis import analyze
 from aftertune.cli import app
 from aftertune.seeds import stream
-from aftertune.stages.analyze import analyze
 from aftertune.study import AnalysisSpec
 from docs_blocks import BLOCKS, ROOT, Block, words_of
 from rows import rows_of

@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from aftertune.analysis import analyze
 from aftertune.commands.gate import gate_lines, gate_of
 from aftertune.report import write_report
 from aftertune.report.select import headline
 from aftertune.report.summary import summary
-from aftertune.stages.analyze import analyze
 from aftertune.study import analysis_spec
 
 

@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 import aftertune
+from aftertune.analysis import TableSpec, analyze
 from aftertune.errors import DataError
 from aftertune.records.analysis import Primary
-from aftertune.stages.analyze import TableSpec, analyze
 from aftertune.stats import Draws, benjamini_hochberg, holm, recipe_difference, tuned_minus_base
 from aftertune.study import AnalysisSpec
 from rows import rows_of

@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy import stats
 
-from aftertune.stages.analyze.held_out import held_out_of
+from aftertune.analysis.held_out import held_out_losses
 from aftertune.store import RunDirectory
 
 
@@ -19,7 +19,7 @@ def entries(*losses: float | None, base: float | None = 2.0) -> list[dict]:
 def losses_of(tmp_path, rows):
     run = RunDirectory(tmp_path)
     run.held_out.write_text(json.dumps(rows))
-    return held_out_of(run, level=0.95)
+    return held_out_losses(run, level=0.95)
 
 
 def test_the_interval_is_students_over_seeds(tmp_path):
@@ -35,4 +35,4 @@ def test_what_is_missing_stays_missing(tmp_path):
     assert (found.difference, found.ci_low, found.se) == (pytest.approx(-0.5), None, None)
     (found,) = losses_of(tmp_path, entries(1.5, 1.6, base=None))
     assert (found.base, found.difference, found.ci_high) == (None, None, None)
-    assert held_out_of(RunDirectory(tmp_path / "none"), level=0.95) == ()
+    assert held_out_losses(RunDirectory(tmp_path / "none"), level=0.95) == ()

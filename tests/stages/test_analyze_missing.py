@@ -6,13 +6,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from aftertune.analysis import analyze
+from aftertune.analysis.analyze import analyze_observations
+from aftertune.analysis.table import normalise_table
+from aftertune.analysis.variations import Varied
 from aftertune.records.analysis import Analysis
 from aftertune.records.variations import Movement
 from aftertune.seeds import stream
-from aftertune.stages.analyze import analyze
-from aftertune.stages.analyze.stage import analysis_of
-from aftertune.stages.analyze.table import observations_of
-from aftertune.stages.analyze.variations import Varied
 from aftertune.stats import Draws, filled_means, paired_rates, point_estimate
 from aftertune.study import AnalysisSpec
 from rows import rows_of
@@ -46,8 +46,8 @@ def table(rng: np.random.Generator, *, agree: bool, missing: float, n_repeats: i
 
 
 def analysed(frame: pl.DataFrame) -> Analysis:
-    return analysis_of(
-        observations_of(frame), study="s", spec=AnalysisSpec(max_missing=0.99), fixed=True, varied=VARIED
+    return analyze_observations(
+        normalise_table(frame), study="s", spec=AnalysisSpec(max_missing=0.99), fixed=True, varied=VARIED
     )
 
 

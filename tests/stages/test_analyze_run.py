@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
+from aftertune.analysis import analyze_run
 from aftertune.errors import AftertuneError
 from aftertune.records.analysis import Analysis
-from aftertune.stages.analyze import analyze_run
 from aftertune.store import RunDirectory
 from aftertune.study import parse_study
 from rows import rows_of

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aftertune.analysis import analysis_schema, analyze
 from aftertune.records.analysis import Analysis, Primary
-from aftertune.stages.analyze import analysis_schema, analyze
 from aftertune.stats import mcnemar_exact, newcombe_paired, three_way, wilson
 from aftertune.stats.compare import Paired
 from aftertune.study import AnalysisSpec
@@ -417,7 +417,7 @@ def test_100_000_rows_take_less_than_two_seconds():
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, aftertune.stages.analyze; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, aftertune.analysis; print({'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aftertune.analysis.analyze import analyze_observations
+from aftertune.analysis.table import normalise_table
+from aftertune.analysis.variations import Varied
 from aftertune.records.analysis import Analysis
 from aftertune.seeds import stream
-from aftertune.stages.analyze.stage import analysis_of
-from aftertune.stages.analyze.table import observations_of
-from aftertune.stages.analyze.variations import Varied
 from aftertune.study import AnalysisSpec
 
 SEEDS, ITEMS, REPEATS = 8, 60, 3
@@ -39,8 +39,8 @@ def part(
 
 
 def found_in(*parts: pl.DataFrame, varied: tuple[Varied, ...]) -> Analysis:
-    observations = observations_of(pl.concat([part("baseline"), *parts]))
-    return analysis_of(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
+    observations = normalise_table(pl.concat([part("baseline"), *parts]))
+    return analyze_observations(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +209,9 @@ def test_a_model_that_a_variation_leaves_alone_has_no_effect_and_no_conclusion_t
     changed = with_keys(part("longer", shift=0.1), of="longer").filter(pl.col("model") == "tuned")
     shared = baseline.filter(pl.col("model") != "tuned").with_columns(pl.lit("longer").alias("variation"))
     redrawn = with_keys(part("rows", key="baseline"), of="rows")  # other responses, the same judgments
-    observations = observations_of(pl.concat([baseline, changed, shared, redrawn]))
+    observations = normalise_table(pl.concat([baseline, changed, shared, redrawn]))
     varied = (Varied("longer", "design"), Varied("rows", "procedure"))
-    found = analysis_of(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
+    found = analyze_observations(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
     effects = {(e.variation, e.model): e for e in found.variation_effects}
     assert set(effects) == {("longer", "tuned"), *(("rows", model) for model in RATES)}
     assert {effects["rows", model].verdict for model in RATES} == {"no change"}
@@ -227,9 +227,9 @@ def test_another_judgment_of_the_same_response_is_an_effect():
         pl.lit("judge").alias("variation"),
         pl.when(pl.col("model") == "mild").then(1 - pl.col("value")).otherwise("value").alias("value"),
     )
-    observations = observations_of(pl.concat([baseline, judged]))
+    observations = normalise_table(pl.concat([baseline, judged]))
     varied = (Varied("judge", "procedure"),)
-    found = analysis_of(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
+    found = analyze_observations(observations, study="s", spec=AnalysisSpec(), fixed=True, varied=varied)
     assert {e.model for e in found.variation_effects} == {"mild"}
 
 

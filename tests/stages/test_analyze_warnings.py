@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aftertune.analysis import analyze
 from aftertune.records.analysis import Warning
-from aftertune.stages.analyze import analyze
 from rows import rows_of
 
 FIVE = {"base": [None], "chat": [1, 2, 3, 4, 5]}

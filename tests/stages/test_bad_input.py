@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aftertune.analysis import TableSpec, analyze
+from aftertune.analysis.differences import LEAST_P
 from aftertune.cli import main
 from aftertune.errors import DataError
 from aftertune.records import metrics_of
-from aftertune.stages.analyze import TableSpec, analyze
-from aftertune.stages.analyze.pairs import LEAST_P
 
 HEADER = "model,seed,item,repeat,value\n"
 
@@ -221,7 +221,7 @@ def test_every_observation_is_in_a_number_with_its_own_words(command, word, inte
 
 def test_observations_without_a_metric_are_counted_and_alone_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "aftertune.stages.analyze.cells.metrics_of",
+        "aftertune.analysis.cells.metrics_of",
         lambda intent, construct: [m for m in metrics_of(intent, construct) if m.name != "accuracy"],
     )
     one = {"model": ["base", "chat"], "item": ["i", "i"], "value": [0, 1]}

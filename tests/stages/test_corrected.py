@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aftertune.analysis import analysis_schema, analyze_run
 from aftertune.errors import DataError
 from aftertune.records import LABEL_COLUMNS
 from aftertune.records.analysis import Analysis
 from aftertune.records.calibration import Calibration
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.page import write_report
-from aftertune.stages.analyze import analysis_schema, analyze_run
 from aftertune.stats import JudgeError, rogan_gladen
 from aftertune.store import RunDirectory, replace
 from aftertune.store.shards import parquet_bytes

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from aftertune.stages.analyze import analyze
+from aftertune.analysis import analyze
 from rows import rows_of
 
 

@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aftertune.analysis import analyze_run
 from aftertune.errors import DataError
 from aftertune.pipeline import run_stages
 from aftertune.records import RESPONSE_COLUMNS
 from aftertune.stages import label
-from aftertune.stages.analyze import analyze_run
 from aftertune.stages.label import draw_sample, take_labels
 from aftertune.store import RunDirectory, write_shard
 from aftertune.study import parse_study

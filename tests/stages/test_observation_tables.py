@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
+from aftertune.analysis import analyze, analyze_file, read_observations
 from aftertune.errors import DataError
 from aftertune.records import OBSERVATION_COLUMNS
 from aftertune.sources.columns import UNNAMED, TableSpec
-from aftertune.stages.analyze import analyze, analyze_file, read_observations
 from aftertune.study import analysis_spec
 
 GOOD = "model,seed,item,value\nbase,,a,0\nbase,,b,1\nchat,1,a,1\nchat,1,b,1\nchat,2,a,\nchat,2,b,0.5\n"

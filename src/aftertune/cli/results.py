@@ -187,7 +187,7 @@ def schema(
 
         say_json(study_schema())
     elif of == "analysis":
-        from aftertune.stages.analyze import analysis_schema
+        from aftertune.analysis import analysis_schema
 
         say_json(analysis_schema())
     elif of == "status":

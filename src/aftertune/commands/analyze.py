@@ -10,8 +10,8 @@ import typer
 from aftertune.errors import DataError
 
 if TYPE_CHECKING:
+    from aftertune.analysis import TableSpec
     from aftertune.records.analysis import Analysis
-    from aftertune.stages.analyze import TableSpec
     from aftertune.store import ImportDirectory
     from aftertune.study import AnalysisSpec
 
@@ -79,7 +79,7 @@ def analyze_source(
         DataError: an option is wrong, or goes with the other kind of source.
         AftertuneError: what the source holds cannot be analysed.
     """
-    from aftertune.stages.analyze import analyze_file
+    from aftertune.analysis import analyze_file
     from aftertune.store import ImportDirectory
 
     if ImportDirectory(source).is_there():
@@ -96,7 +96,7 @@ def analyze_source(
 
 
 def _of_run(directory: Path, given: list[str], calibration: Path | None) -> "tuple[Analysis, Path]":
-    from aftertune.stages.analyze import analyze_run
+    from aftertune.analysis import analyze_run
     from aftertune.store import RunDirectory
 
     if given:
@@ -113,7 +113,7 @@ def _of_import(
     directory: "ImportDirectory", out: Path | None, options: TableOptions, calibration: Path | None
 ) -> "tuple[Analysis, Path]":
     """A table whose columns are ours, and whose baseline was named when its logs were imported."""
-    from aftertune.stages.analyze import analyze_file
+    from aftertune.analysis import analyze_file
 
     if calibration is not None:
         raise DataError("--calibration with an import", "leave it out: its judges are another tool's")
@@ -134,7 +134,7 @@ def _of_import(
 
 def table_of(options: TableOptions) -> "TableSpec":
     """Which column is which, from the options."""
-    from aftertune.stages.analyze import TableSpec
+    from aftertune.analysis import TableSpec
 
     seed, repeat = options.seed_column, options.repeat_column
     given = [*([("seed", seed)] if seed else []), *([("repeat", repeat)] if repeat else [])]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
+from aftertune.analysis import read_observations
+from aftertune.analysis.cells import MetricCells, ModelCell, Settings, build_cells
+from aftertune.analysis.differences import Pair, pair_cells, positive_p
 from aftertune.commands.made_of import Changed, makings_changed, settings_changed
 from aftertune.commands.tasks import visible
 from aftertune.errors import DataError, StoreError
 from aftertune.records import BASELINE
-from aftertune.stages.analyze import read_observations
-from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
-from aftertune.stages.analyze.pairs import Pair, p_value_of, pair_of
 from aftertune.stats import holm, point_estimate
 from aftertune.store import RunDirectory, run_at
 from aftertune.study import Study
@@ -225,7 +225,7 @@ def _groups(run: RunDirectory, also: frozenset[str]) -> dict[_Key, MetricCells]:
     found: dict[_Key, MetricCells] = {}
     for name in parts_of(run):
         rows = frame.filter(pl.col("variation").cast(pl.String) == name)
-        for group in cells_of(rows, also=also) if rows.height else ():
+        for group in build_cells(rows, also=also) if rows.height else ():
             if group.contrasted:
                 cell = group.any
                 key = (name, cell.task, cell.decoding, cell.judge, cell.metric.name, cell.metric.note)
@@ -269,7 +269,7 @@ def _certain(run: RunDirectory) -> frozenset[str]:
 
 
 def _change(variation: str, theirs: ModelCell, ours: ModelCell, settings: Settings) -> CellChange:
-    pair = pair_of(ours, theirs)
+    pair = pair_cells(ours, theirs)
     empty = CellChange(
         variation=variation,
         model=ours.model,
@@ -295,7 +295,7 @@ def _change(variation: str, theirs: ModelCell, ours: ModelCell, settings: Settin
         estimate=contrast.estimate,
         ci_low=contrast.ci_low,
         ci_high=contrast.ci_high,
-        p_value=p_value_of(contrast),
+        p_value=positive_p(contrast),
         method=contrast.method,
     )
 
@@ -304,19 +304,17 @@ def _why_not(pair: Pair, settings: Settings) -> str:
     if not len(pair.places):
         return "no item has a value in both"
     for run, cell in (("a", pair.reference), ("b", pair.model)):
-        if cell.too_much_missing(settings):
+        if cell.exceeds_missing_limit(settings):
             return f"{cell.n_missing} of {cell.n_observations} judgments are missing in {run}"
     return ""
 
 
 def _adjusted(cells: list[CellChange], level: float) -> Iterator[CellChange]:
     """The cells with Holm's p over all that have one; without one, any difference is a fact."""
-    tested = [i for i, cell in enumerate(cells) if cell.p_value is not None]
-    p = dict(zip(tested, holm([cells[i].p_value or 0.0 for i in tested]), strict=True))
-    for i, cell in enumerate(cells):
+    for cell, p in zip(cells, holm([cell.p_value for cell in cells]), strict=True):
         if cell.estimate is None:
             yield cell
-        elif i in p:
-            yield replace(cell, p_adjusted=p[i], beyond_noise=p[i] < 1 - level)
+        elif p is not None:
+            yield replace(cell, p_adjusted=p, beyond_noise=p < 1 - level)
         else:
             yield replace(cell, beyond_noise=cell.estimate != 0)

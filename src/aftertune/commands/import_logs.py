@@ -124,11 +124,11 @@ def import_lines(found: Imported) -> list[str]:
 
 def _check(found: Gathered, base: str | None) -> None:
     """Refuse now what `aftertune analyze` would refuse."""
-    from aftertune.stages.analyze.table import observations_of
+    from aftertune.analysis.table import normalise_table
 
     frame = pl.DataFrame(found.observations, schema_overrides={"seed": pl.Int64, "value": pl.Float64},
                          infer_schema_length=None)  # fmt: skip
-    observations_of(frame, TableSpec(base=base), source="the logs")
+    normalise_table(frame, TableSpec(base=base), source="the logs")
 
 
 @dataclass(frozen=True, slots=True)

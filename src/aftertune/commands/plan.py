@@ -266,9 +266,9 @@ def _pilot(directory: Path, o: PlanOptions) -> _Pilot:
 
 def _analysed(source: Path, o: PlanOptions) -> "tuple[Analysis, RunDirectory | None]":
     """The analysis of a run, of an import or of a table, and the run, which alone knows what it cost."""
+    from aftertune.analysis import TableSpec, analyze
+    from aftertune.analysis.table import read_table
     from aftertune.records.analysis import Analysis
-    from aftertune.stages.analyze import TableSpec, analyze
-    from aftertune.stages.analyze.table import read_table
 
     if source.is_file():
         spec = TableSpec(columns=columns_of(o.column or ()), ignore=o.ignore or ())

@@ -10,7 +10,7 @@ from aftertune.stats import t_quantile
 from aftertune.store import RunDirectory
 
 
-def held_out_of(run: RunDirectory, *, level: float) -> tuple[HeldOutLosses, ...]:
+def held_out_losses(run: RunDirectory, *, level: float) -> tuple[HeldOutLosses, ...]:
     """One record a recipe that holds rows out, from what `tune` wrote; none where nothing was held out."""
     if not run.held_out.is_file():
         return ()

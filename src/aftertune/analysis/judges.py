@@ -1,22 +1,173 @@
-"""Rates freed of their judge's errors: by labels from elsewhere, or by labels of a random part of them."""
+"""Rates corrected for their judge's errors, and where judges of one construct disagree."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
-from aftertune.records.analysis import Corrected, Interval, Rate, Warning
+import polars as pl
+
+from aftertune.analysis.cells import MetricCells, ModelCell, Settings
+from aftertune.records.analysis import (
+    Agreement,
+    Corrected,
+    Difference,
+    Interval,
+    JudgeSplit,
+    RankFlip,
+    Rate,
+    SplitItem,
+    Warning,
+)
 from aftertune.records.calibration import Calibration, CalibrationGroup
-from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
 from aftertune.stats import (
     CorrectedRate,
     FloatArray,
     JudgeError,
     Target,
+    agreement_table,
     checkpoint_arm,
+    cohen_kappa,
+    gwet_ac1,
+    krippendorff_alpha,
+    negative_agreement,
+    positive_agreement,
     ppi_mean,
     recipe_arm,
     rogan_gladen,
 )
 from aftertune.stats.rates import z_quantile
+
+_TOP = 10
+
+
+def measure_agreement(frame: pl.DataFrame) -> list[Agreement]:
+    """Every pair of judges that gave one construct on the same responses, where both values are 0 or 1."""
+    key = ["model", "seed", "checkpoint", "task", "item", "decoding", "repeat", "construct"]
+    first = frame["judge_repeat"].min()
+    graded = frame.select(*key, "judge", "value", "judge_repeat").filter(
+        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == first
+    )
+    found: list[Agreement] = []
+    groups = graded.partition_by(["task", "construct"], as_dict=True)
+    for task, construct in sorted(groups):
+        group = groups[task, construct]
+        for a, b in combinations(sorted(group["judge"].unique()), 2):
+            one, other = (group.filter(pl.col("judge") == judge).drop("judge_repeat") for judge in (a, b))
+            both = one.join(other, on=key, nulls_equal=True)
+            if both.is_empty():
+                continue
+            values = both.select("value", "value_right").to_numpy().T
+            table = agreement_table(*values)
+            found.append(
+                Agreement(
+                    task=task,
+                    construct=construct,
+                    judge_a=a,
+                    judge_b=b,
+                    n=table.n,
+                    positive_agreement=positive_agreement(table),
+                    negative_agreement=negative_agreement(table),
+                    cohen_kappa=cohen_kappa(table),
+                    gwet_ac1=gwet_ac1(table),
+                    krippendorff_alpha=krippendorff_alpha(values),
+                )
+            )
+    return found
+
+
+def find_rank_flips(rates: list[Rate], differences: list[Difference]) -> list[RankFlip]:
+    """Pairs of models that two judges order differently by one metric, mirror images left out.
+
+    Equal rates are no order. That two judges differ is a fact about these responses; whether either
+    difference is more than chance, its own interval says, where there is one.
+    """
+    shown = {
+        (*_place(d), d.judge, frozenset((d.model, d.reference))): d.ci_low > 0 or d.ci_high < 0
+        for d in differences
+        if d.target == "benchmark" and d.ci_low is not None and d.ci_high is not None
+    }
+    found: list[RankFlip] = []
+    for place, judges in _by_place(rates).items():
+        for a, b in combinations(sorted(judges), 2):
+            models = sorted(judges[a].keys() & judges[b].keys())
+            for model, other in combinations(models, 2):
+                one = judges[a][model] - judges[a][other]
+                two = judges[b][model] - judges[b][other]
+                if one * two < 0:
+                    pair = frozenset((model, other))
+                    found.append(
+                        RankFlip(
+                            task=place[0], decoding=place[1], metric=place[2], note=place[3],
+                            judge_a=a, judge_b=b, model=model, other=other,
+                            model_a=judges[a][model], other_a=judges[a][other],
+                            model_b=judges[b][model], other_b=judges[b][other],
+                            shown_a=shown.get((*place, a, pair)), shown_b=shown.get((*place, b, pair)),
+                        )
+                    )  # fmt: skip
+    return found
+
+
+def _by_place(rates: list[Rate]) -> dict[tuple[str, str, str, str], dict[str, dict[str, float]]]:
+    """Place → judge → model → rate."""
+    found: dict[tuple[str, str, str, str], dict[str, dict[str, float]]] = {}
+    by_refusal = {(*_place(rate)[:2], rate.judge) for rate in rates if rate.note == "by refusal"}
+    for rate in rates:
+        mirror = rate.metric == "refusal_rate" and (*_place(rate)[:2], rate.judge) in by_refusal
+        if rate.estimate is not None and not mirror:
+            found.setdefault(_place(rate), {}).setdefault(rate.judge, {})[rate.model] = rate.estimate
+    return found
+
+
+def _place(cell: Rate | Difference) -> tuple[str, str, str, str]:
+    return (cell.task, cell.decoding, cell.metric, cell.note)
+
+
+def find_splits(frame: pl.DataFrame) -> list[JudgeSplit]:
+    """By task and construct with several judges: responses with 0/1 values that are not all equal.
+
+    Judge repeats beyond the first are left out, as in `measure_agreement`. Items stand by the share of their
+    responses that split the judges; only their ids are kept.
+    """
+    key = ["model", "seed", "checkpoint", "item", "decoding", "repeat"]
+    first = frame["judge_repeat"].min()
+    graded = frame.select(*key, "task", "construct", "judge", "value", "judge_repeat").filter(
+        pl.col("value").is_in([0.0, 1.0]), pl.col("judge_repeat") == first
+    )
+    groups = graded.partition_by(["task", "construct"], as_dict=True)
+    found: list[JudgeSplit] = []
+    for task, construct in sorted(groups):
+        group = groups[task, construct]
+        responses = (
+            group.group_by(key)
+            .agg(pl.col("judge").n_unique().alias("n"), (pl.col("value").n_unique() > 1).alias("split"))
+            .filter(pl.col("n") > 1)
+        )
+        if responses.is_empty():
+            continue
+        items = (
+            responses.group_by("item")
+            .agg(pl.len().alias("n"), pl.col("split").sum().cast(pl.Int64))
+            .cast({"item": pl.String})
+            .sort(-pl.col("split") / pl.col("n"), -pl.col("split"), "item")
+        )
+        split = items.filter(pl.col("split") > 0)
+        found.append(
+            JudgeSplit(
+                task=task,
+                construct=construct,
+                judges=tuple(sorted(group["judge"].unique())),
+                n_responses=responses.height,
+                n_split=int(responses["split"].sum()),
+                n_items=items.height,
+                n_items_split=split.height,
+                items=tuple(
+                    SplitItem(item=item, n_responses=n, n_split=k)
+                    for item, n, k in split.head(_TOP).select("item", "n", "split").iter_rows()
+                ),
+            )
+        )
+    return found
+
 
 _TARGETS: tuple[Target, ...] = ("benchmark", "population")
 _CERTAIN_N = 1e12  # responses that were not drawn: the sampling term of Lee's interval vanishes
@@ -25,7 +176,7 @@ _NOT_BINARY = "its judgments are graded: sensitivity and specificity count yes o
 
 
 @dataclass(frozen=True)
-class Powered:
+class LabelledSample:
     """People's labels of a random part of one cell's responses, and the judgments of all of it."""
 
     labels: FloatArray
@@ -37,15 +188,17 @@ class Powered:
 class Corrections:
     """What rates are corrected by; `versions` are the judges' hashes at the time of the observations.
 
-    `powered` is by (model, task, decoding, judge, construct).
+    `labelled` is by (model, task, decoding, judge, construct).
     """
 
     versions: dict[str, str] = field(default_factory=dict[str, str])
     calibration: Calibration | None = None
-    powered: dict[tuple[str, ...], Powered] = field(default_factory=dict[tuple[str, ...], Powered])
+    labelled: dict[tuple[str, ...], LabelledSample] = field(
+        default_factory=dict[tuple[str, ...], LabelledSample]
+    )
 
 
-def corrected_of(
+def correct_rates(
     group: MetricCells, rates: dict[str, Rate], corrections: Corrections, settings: Settings
 ) -> list[Corrected]:
     """Every rate of a group that there are labels for; one with too much missing has nothing to correct."""
@@ -57,11 +210,11 @@ def corrected_of(
         calibrated = _group_for(cell, corrections)
         if calibrated is not None:
             found += [_by_calibration(cell, rate, calibrated, target, settings) for target in _TARGETS]
-        powered = corrections.powered.get(
+        sample = corrections.labelled.get(
             (cell.model, cell.task, cell.decoding, cell.judge, cell.metric.construct.value)
         )
-        if powered is not None:
-            found.append(_by_labels(cell, rate, powered, settings))
+        if sample is not None:
+            found.append(_by_labels(cell, rate, sample, settings))
     return [one for one in found if one.target == "benchmark" or one.raw_ci_low is not None]
 
 
@@ -197,10 +350,10 @@ def _size(cell: ModelCell, target: Target, p: float, settings: Settings) -> dict
     return {"variance": (arm.half_width(settings.level) / z_quantile(settings.level)) ** 2}
 
 
-def _by_labels(cell: ModelCell, rate: Rate, powered: Powered, settings: Settings) -> Corrected:
+def _by_labels(cell: ModelCell, rate: Rate, sample: LabelledSample, settings: Settings) -> Corrected:
     """PPI++; the metric's complement is taken of labels and judgments alike."""
     own = rate.benchmark
-    y = powered.labels
+    y = sample.labels
     whole: dict[str, Any] = {
         **cell.key,
         "target": "benchmark",
@@ -210,11 +363,11 @@ def _by_labels(cell: ModelCell, rate: Rate, powered: Powered, settings: Settings
         "error_of": "these responses",
         "n_positive": int((y >= 0.5).sum()),
         "n_negative": int((y < 0.5).sum()),
-        "sensitivity": _share(powered, event=True),
-        "specificity": _share(powered, event=False),
-        "n_unlabelled": len(powered.judged_unlabelled),
+        "sensitivity": _share(sample, event=True),
+        "specificity": _share(sample, event=False),
+        "n_unlabelled": len(sample.judged_unlabelled),
     }
-    arrays = (powered.labels, powered.judged, powered.judged_unlabelled)
+    arrays = (sample.labels, sample.judged, sample.judged_unlabelled)
     if cell.metric.complement:
         arrays = tuple(1 - values for values in arrays)
     try:
@@ -236,9 +389,9 @@ def _by_labels(cell: ModelCell, rate: Rate, powered: Powered, settings: Settings
     )
 
 
-def _share(powered: Powered, *, event: bool) -> float | None:
+def _share(sample: LabelledSample, *, event: bool) -> float | None:
     """The judge's right verdicts among the labelled of one kind; None without any, or for graded ones."""
-    y, f = powered.labels, powered.judged
+    y, f = sample.labels, sample.judged
     there = y == (1.0 if event else 0.0)
     if not there.any() or not bool(((f == 0) | (f == 1)).all()):
         return None

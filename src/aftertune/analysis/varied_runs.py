@@ -2,15 +2,15 @@
 
 import polars as pl
 
+from aftertune.analysis.variations import Varied
 from aftertune.records.analysis import Warning
-from aftertune.stages.analyze.variations import Varied
 from aftertune.store import RunDirectory
 from aftertune.study import ALL_VARY, Study, Variation, variants_of
 
 _DRAW = ["checkpoint", "task", "item", "decoding", "repeat"]
 
 
-def varied_of(run: RunDirectory, study: Study) -> tuple[Varied, ...]:
+def load_variations(run: RunDirectory, study: Study) -> tuple[Varied, ...]:
     """The study's variations that its run has observations of, in the study's order."""
     if not study.variations:
         return ()  # and the table need not say which

@@ -5,6 +5,46 @@ from typing import Any
 
 import polars as pl
 
+from aftertune.analysis.cells import MetricCells, Settings, build_cells, describe_design, without_metric
+from aftertune.analysis.controls import Halves, compare_halves, control_warnings, split_halves
+from aftertune.analysis.differences import (
+    compare_categories,
+    count_signs,
+    estimate_differences,
+    pairs_with_base,
+)
+from aftertune.analysis.judges import (
+    Corrections,
+    correct_rates,
+    correction_warnings,
+    find_rank_flips,
+    find_splits,
+    measure_agreement,
+)
+from aftertune.analysis.rates import estimate_rate
+from aftertune.analysis.single_runs import (
+    check_conclusions,
+    check_rankings,
+    rank_single_runs,
+    simulate_single_runs,
+)
+from aftertune.analysis.table import Observations, normalise_table
+from aftertune.analysis.variance import (
+    count_flips,
+    estimate_components,
+    estimate_facet_components,
+    measure_category_consistency,
+    measure_consistency,
+    measure_movements,
+)
+from aftertune.analysis.variations import (
+    Varied,
+    check_numerics,
+    estimate_effects,
+    estimate_seed_sources,
+    varied_cells,
+)
+from aftertune.analysis.warnings import cell_warnings, group_warnings, study_warnings, variation_warnings
 from aftertune.errors import DataError, nearest
 from aftertune.records import BASELINE
 from aftertune.records.analysis import (
@@ -22,26 +62,6 @@ from aftertune.records.analysis import (
 )
 from aftertune.records.variations import CategoryConsistency, SingleRunRanking, SingleRuns
 from aftertune.sources.columns import UNNAMED, TableSpec
-from aftertune.stages.analyze.categories import categories_of
-from aftertune.stages.analyze.cells import MetricCells, Settings, cells_of, without_metric
-from aftertune.stages.analyze.controls import Halves, control_warnings, controls_of, halves_of
-from aftertune.stages.analyze.corrected import Corrections, corrected_of, correction_warnings
-from aftertune.stages.analyze.crossed_facets import facet_components_of
-from aftertune.stages.analyze.designs import design_of
-from aftertune.stages.analyze.details import agreement_of, components_of, consistency_of, flips_of
-from aftertune.stages.analyze.differences import differences_of
-from aftertune.stages.analyze.judge_splits import rank_flips_of, splits_of
-from aftertune.stages.analyze.movements import category_consistency_of, movements_of
-from aftertune.stages.analyze.notes import cell_warnings, group_warnings, study_warnings
-from aftertune.stages.analyze.pairs import pairs_with_base
-from aftertune.stages.analyze.rates import rate_of
-from aftertune.stages.analyze.seed_sources import seed_sources_of
-from aftertune.stages.analyze.signs import signs_of
-from aftertune.stages.analyze.single_runs import rankings_of_single_runs, single_runs_of
-from aftertune.stages.analyze.survivals import rankings_of, survivals_of
-from aftertune.stages.analyze.table import Observations, observations_of
-from aftertune.stages.analyze.variation_warnings import variation_warnings
-from aftertune.stages.analyze.variations import Varied, effects_of, numerics_of, varied_cells
 from aftertune.study import AnalysisSpec
 
 _BASELINE = ("", BASELINE)
@@ -69,13 +89,13 @@ def analyze(
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    found = observations_of(observations, table)
-    return analysis_of(
+    found = normalise_table(observations, table)
+    return analyze_observations(
         found, study=study, spec=spec or AnalysisSpec(), deterministic=deterministic_decodings, fixed=False
     )
 
 
-def analysis_of(
+def analyze_observations(
     observations: Observations,
     *,
     study: str,
@@ -96,16 +116,16 @@ def analysis_of(
     settings = _settings(spec, observations.base, deterministic, fixed=fixed)
     found = _Found(corrections=corrections or Corrections())
     also = frozenset({spec.primary.metric}) if spec.primary else frozenset[str]()
-    for group in cells_of(frame, also=also):
+    for group in build_cells(frame, also=also):
         found.add(group, settings)
     no_metric = _without_metric(frame, bool(found.rates))
     variations = [
         varied_cells(observations.frame, frame, found.contrasted, v, settings, also) for v in varied
     ]
-    effects = effects_of(variations, settings)
+    effects = estimate_effects(variations, settings)
     if spec.primary is not None:
         _check_primary(found, settings)
-    controls = controls_of(found.halves, settings)
+    controls = compare_halves(found.halves, settings)
     warnings = (
         *study_warnings(found.rates, settings.base),
         *observations.warnings,
@@ -127,30 +147,30 @@ def analysis_of(
         differences=tuple(found.differences),
         components=(
             *found.components,
-            *facet_components_of(found.contrasted, settings, "judge"),
-            *facet_components_of(found.contrasted, settings, "decoding"),
+            *estimate_facet_components(found.contrasted, settings, "judge"),
+            *estimate_facet_components(found.contrasted, settings, "decoding"),
         ),
         consistency=tuple(found.consistency),
         flips=tuple(found.flips),
-        agreement=tuple(agreement_of(frame)),
+        agreement=tuple(measure_agreement(frame)),
         warnings=tuple(dict.fromkeys(warnings)),
         base=settings.base,
         post_hoc=settings.post_hoc,
-        design=design_of(found.rates, settings.base) if found.rates else None,
+        design=describe_design(found.rates, settings.base) if found.rates else None,
         categories=tuple(found.categories),
-        signs=tuple(signs_of(found.differences, settings.base)),
+        signs=tuple(count_signs(found.differences, settings.base)),
         controls=tuple(controls),
         corrected=tuple(found.corrected),
-        rank_flips=tuple(rank_flips_of(found.rates, found.differences)),
-        splits=tuple(splits_of(frame)),
+        rank_flips=tuple(find_rank_flips(found.rates, found.differences)),
+        splits=tuple(find_splits(frame)),
         variation_effects=tuple(effects),
-        numerics_checks=tuple(numerics_of(variations)),
-        survivals=tuple(survivals_of(variations, settings)),
-        ranking_survivals=tuple(rankings_of(variations, effects, settings)),
+        numerics_checks=tuple(check_numerics(variations)),
+        survivals=tuple(check_conclusions(variations, settings)),
+        ranking_survivals=tuple(check_rankings(variations, effects, settings)),
         single_runs=tuple(found.single_runs),
         single_run_rankings=tuple(found.single_run_rankings),
-        seed_sources=tuple(seed_sources_of(variations, settings)),
-        movements=tuple(movements_of(found.groups, found.rates, found.consistency, effects)),
+        seed_sources=tuple(estimate_seed_sources(variations, settings)),
+        movements=tuple(measure_movements(found.groups, found.rates, found.consistency, effects)),
         category_consistency=tuple(found.category_consistency),
     )
 
@@ -183,26 +203,26 @@ class _Found:
 
     def add(self, group: MetricCells, settings: Settings) -> None:
         """All results of one task × decoding × judge × metric; of a mirror image its rates alone."""
-        of_group = {name: rate_of(cell, settings) for name, cell in group.cells.items()}
+        of_group = {name: estimate_rate(cell, settings) for name, cell in group.cells.items()}
         self.groups.append(group)
         self.rates += of_group.values()
-        self.corrected += corrected_of(group, of_group, self.corrections, settings)
+        self.corrected += correct_rates(group, of_group, self.corrections, settings)
         if not group.contrasted:
             return
         self.contrasted.append(group)
         pairs = pairs_with_base(group, settings)
-        differences = differences_of(pairs, group, settings)
+        differences = estimate_differences(pairs, group, settings)
         self.differences += differences
-        self.single_runs += single_runs_of(group, differences, settings)
-        self.single_run_rankings += rankings_of_single_runs(group, settings)
-        self.categories += categories_of(pairs, settings)
-        self.flips += flips_of(pairs, settings)
-        self.halves += halves_of(group, settings)
+        self.single_runs += simulate_single_runs(group, differences, settings)
+        self.single_run_rankings += rank_single_runs(group, settings)
+        self.categories += compare_categories(pairs, settings)
+        self.flips += count_flips(pairs, settings)
+        self.halves += split_halves(group, settings)
         self.warnings += group_warnings(group, settings)
         for name, cell in group.cells.items():
-            self.components += components_of(cell, settings)
-            self.consistency += consistency_of(cell, settings)
-            self.category_consistency += category_consistency_of(cell, settings)
+            self.components += estimate_components(cell, settings)
+            self.consistency += measure_consistency(cell, settings)
+            self.category_consistency += measure_category_consistency(cell, settings)
             self.warnings += cell_warnings(cell, of_group[name], settings)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from aftertune.analysis.warnings import assumed_meaning, constant_seed, numbered_repeats, same_text
 from aftertune.errors import DataError, nearest
 from aftertune.records import OBSERVATION_COLUMNS, Construct, Intent
 from aftertune.records.analysis import Warning
@@ -15,7 +16,6 @@ from aftertune.sources import read_parquet
 from aftertune.sources.cell_values import NO_VALUE
 from aftertune.sources.columns import PROMPT, TEXT, UNNAMED, TableSpec, renamed
 from aftertune.sources.table import csv_header, csv_separator, names_separator, refuse_twins
-from aftertune.stages.analyze.table_notes import assumed_meaning, constant_seed, numbered_repeats, same_text
 
 BASE = "base"  # the base's name where nobody gives another
 # What a table from elsewhere means where it does not say.
@@ -79,7 +79,7 @@ def read_observations(path: Path, spec: TableSpec | None = None) -> pl.DataFrame
         DataError: for a file that cannot be read, is empty or lacks a column, text in a number column, a
             value outside [0, 1], an unknown intent or construct, or two rows of one cell.
     """
-    return observations_of(read_table(path), spec, source=str(path)).frame
+    return normalise_table(read_table(path), spec, source=str(path)).frame
 
 
 def read_table(path: Path, *, without: Collection[str] = ()) -> pl.DataFrame:
@@ -106,7 +106,7 @@ def read_table(path: Path, *, without: Collection[str] = ()) -> pl.DataFrame:
         ) from error
 
 
-def observations_of(
+def normalise_table(
     frame: pl.DataFrame, spec: TableSpec | None = None, *, source: str = "the observations"
 ) -> Observations:
     """The frame under our names, with all columns of the contract, right types and nothing ambiguous.

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from aftertune.analysis.judges import Corrections, LabelledSample
 from aftertune.judges.calibration import read_calibration
 from aftertune.records import LABEL_COLUMNS
 from aftertune.records.analysis import Warning
-from aftertune.stages.analyze.corrected import Corrections, Powered
 from aftertune.store import RunDirectory
 
 _CELL = ["model", "task", "decoding", "judge", "construct"]
 
 
-def corrections_of(
+def load_corrections(
     run: RunDirectory, observations: pl.DataFrame, calibration: str | None
 ) -> tuple[Corrections, list[Warning]]:
     """All that the run's rates can be corrected by, and what is wrong with it.
@@ -26,7 +26,7 @@ def corrections_of(
     found = Corrections(
         versions=run.read_manifest().get("judges_observed", {}),
         calibration=read_calibration(Path(calibration)) if calibration else None,
-        powered={} if labels.is_empty() else _powered(observations, labels),
+        labelled={} if labels.is_empty() else _labelled_samples(observations, labels),
     )
     return found, [*_label_warnings(run, labels), *_stale(labels, observations)]
 
@@ -41,7 +41,9 @@ def _labels(run: RunDirectory) -> pl.DataFrame:
     return known.group_by("response_key", "construct").agg(pl.col("label").mean())
 
 
-def _powered(observations: pl.DataFrame, labels: pl.DataFrame) -> dict[tuple[str, ...], Powered]:
+def _labelled_samples(
+    observations: pl.DataFrame, labels: pl.DataFrame
+) -> dict[tuple[str, ...], LabelledSample]:
     """By cell, where two labelled responses and one other were judged."""
     judged = (
         observations.cast(dict.fromkeys((*_CELL, "response_key"), pl.String))
@@ -51,13 +53,13 @@ def _powered(observations: pl.DataFrame, labels: pl.DataFrame) -> dict[tuple[str
         .join(labels, on=["response_key", "construct"], how="left")
         .sort("response_key")
     )
-    found: dict[tuple[str, ...], Powered] = {}
+    found: dict[tuple[str, ...], LabelledSample] = {}
     for cell, rows in judged.partition_by(_CELL, as_dict=True, include_key=False).items():
         labelled = rows.filter(pl.col("label").is_not_null())
         if labelled.height:
             others = rows.filter(pl.col("label").is_null())["value"]
             y, f, g = (np.asarray(s, dtype=float) for s in (labelled["label"], labelled["value"], others))
-            found[tuple(map(str, cell))] = Powered(y, f, g)
+            found[tuple(map(str, cell))] = LabelledSample(y, f, g)
     return found
 
 

@@ -20,7 +20,7 @@ _ITEMS = 100  # of a task: their responses are read from disk
 _GIVEN = 5 * MOST_TEXTS  # texts of a model: short ones are skipped, so more are given than are read
 
 
-def languages_of_run(run: RunDirectory, study: Study) -> list[Warning]:
+def check_run_languages(run: RunDirectory, study: Study) -> list[Warning]:
     """Of a run's responses, and of those that its variations generated again."""
     judges = [spec.name for spec in judges_of(run, study) if english_only(spec.known_name)]
     parts = [(BASELINE, run)]
@@ -33,7 +33,7 @@ def languages_of_run(run: RunDirectory, study: Study) -> list[Warning]:
     ]
 
 
-def languages_of_table(observations: pl.DataFrame) -> list[Warning]:
+def check_table_languages(observations: pl.DataFrame) -> list[Warning]:
     """Of a table with texts, by its judges' names where they are ours.
 
     Args:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from aftertune.analysis.cells import MetricCells, ModelCell, Settings
+from aftertune.analysis.differences import positive_p
 from aftertune.records.analysis import Control, Warning
-from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
-from aftertune.stages.analyze.pairs import p_value_of
 from aftertune.stats import Contrast, Draws, holm, recipe_difference
 
 LEAST_SEEDS = 6  # three in each half
@@ -20,22 +20,21 @@ class Halves:
     contrast: Contrast
 
 
-def halves_of(cells: MetricCells, settings: Settings) -> list[Halves]:
+def split_halves(cells: MetricCells, settings: Settings) -> list[Halves]:
     """The halves of every recipe with six seeds or more in a cell that allows a conclusion."""
     found = [
         _halves(cell, settings)
         for name, cell in cells.cells.items()
-        if name != settings.base and not cell.too_much_missing(settings)
+        if name != settings.base and not cell.exceeds_missing_limit(settings)
     ]
     return [halves for halves in found if halves is not None]
 
 
-def controls_of(halves: list[Halves], settings: Settings) -> list[Control]:
+def compare_halves(halves: list[Halves], settings: Settings) -> list[Control]:
     """The controls of a whole analysis, their p values adjusted together: one of twenty differs by chance."""
-    p_values = [p_value_of(h.contrast) for h in halves]
-    tested = {i: p for i, p in enumerate(p_values) if p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [_control(h, p_values[i], adjusted.get(i), settings) for i, h in enumerate(halves)]
+    p_values = [positive_p(h.contrast) for h in halves]
+    adjusted = holm(p_values)
+    return [_control(h, p_values[i], adjusted[i], settings) for i, h in enumerate(halves)]
 
 
 def control_warnings(controls: list[Control]) -> list[Warning]:

@@ -1,11 +1,15 @@
-"""Warnings: values with a code, what was found and what to do about it."""
+"""Warnings that readers of an analysis get: about the table, its cells and its variations."""
+
+from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
+from aftertune.analysis.cells import MetricCells, ModelCell, Settings
+from aftertune.analysis.differences import LEAST_P
+from aftertune.analysis.rates import FEW_SEEDS
+from aftertune.analysis.variations import VariedCells, check_numerics
 from aftertune.records.analysis import Rate, Warning
-from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings
-from aftertune.stages.analyze.pairs import LEAST_P
-from aftertune.stages.analyze.rates import FEW_SEEDS
 from aftertune.stats.common_shock import common_shock
 
 _LARGE_SD = 0.8  # of the rate: METHODS section 2, rare collapses
@@ -176,3 +180,154 @@ def _all_repeats_equal(cell: ModelCell, s: int) -> bool:
         and 0 < means[kept].mean() < 1
         and not cell.draws.within_sp[s][kept].any()
     )
+
+
+_NAMED = 3  # pairs of items that a warning names
+_RUN = ("model", "seed", "checkpoint", "task", "decoding", "variation")
+
+
+def assumed_meaning(silent: Sequence[str]) -> list[Warning]:
+    """A warning of what the values and the items are taken for, where nothing says it: construct, intent."""
+    taken = {
+        "construct": "what its values judge: 1 is taken for a harmful response",
+        "intent": "what its items ask for: they are taken for harmful requests",
+    }
+    return [
+        Warning(
+            code=f"assumed_{name}",
+            text=f"the table does not say {taken[name]}",
+            remedy=f"say it with --{name} or in a column called {name}",
+        )
+        for name in silent
+    ]
+
+
+def constant_seed(frame: pl.DataFrame) -> list[Warning]:
+    """A warning where every row has the same seed, which then tells no checkpoint from another."""
+    seeds = frame["seed"]
+    if seeds.has_nulls() or seeds.n_unique() > 1:
+        return []
+    text = f"column 'seed' is {seeds[0]} in every row, so each model is taken as one checkpoint"
+    remedy = "write the training seed of each run in it, or leave it out; a decoding seed belongs in 'repeat'"
+    return [Warning(code="constant_seed", text=text, remedy=remedy)]
+
+
+def numbered_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Warning]]:
+    """The frame with draws numbered within each item, where `repeat` does not name runs of the whole task.
+
+    A row number or a seed of its own for each response says which draws differ, and not which of them belong
+    together: no two items share one, or there are more than twice as many as any item has draws.
+    """
+    if frame["repeat"].n_unique() == 1 or not _names_no_runs(frame):
+        return frame, []
+    low, high = frame["repeat"].min(), frame["repeat"].max()
+    text = (
+        f"column 'repeat' holds another number for every response, or nearly so ({low} to {high} in "
+        f"{frame.height} rows): draws were numbered anew within each checkpoint and item"
+    )
+    remedy = "number the draws of an item from 0; make sure that no row is a copy of another"
+    numbered = pl.col("repeat").rank("dense").over(*_RUN, "item").cast(pl.Int64) - 1
+    return frame.with_columns(numbered), [Warning(code="repeat_renumbered", text=text, remedy=remedy)]
+
+
+def _names_no_runs(frame: pl.DataFrame) -> bool:
+    run = [name for name in _RUN if frame[name].n_unique() > 1] or ["model"]  # fewer columns group faster
+    draws = frame.lazy().select(*run, "repeat", "item").unique().collect(engine="streaming")
+    names = draws.group_by(run).agg(pl.col("repeat").n_unique(), pl.col("item").n_unique())
+    if names["item"].max() == 1:
+        return False
+    most = draws.group_by(*run, "item").len().group_by(run).agg(pl.col("len").max())["len"].sum()
+    n_names = int(names["repeat"].sum())
+    return n_names == draws.height or n_names > 2 * most
+
+
+def same_text(prompts: pl.DataFrame) -> list[Warning]:
+    """A warning for each task in which two items have the same text, but for case and white space.
+
+    Args:
+        prompts: task, item, prompt; a row an item.
+    """
+    plain = pl.col("prompt").cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    texts = prompts.filter(pl.col("prompt").is_not_null()).with_columns(plain.alias("text"))
+    twins = (
+        texts.group_by("task", "text")
+        .agg(pl.col("item").cast(pl.String).unique().sort())
+        .filter((pl.col("item").list.len() > 1) & (pl.col("text") != ""))
+        .sort("task", "item")
+    )
+    return [
+        _same_text(task, group["item"].to_list())
+        for (task,), group in twins.group_by("task", maintain_order=True)
+    ]
+
+
+def _same_text(task: object, groups: list[list[str]]) -> Warning:
+    named = "; ".join(" = ".join(items[:_NAMED]) for items in groups[:_NAMED])
+    more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
+    n = sum(map(len, groups))
+    text = f"{n} items have the same text as another ({named}{more}): each is counted as an item of its own"
+    remedy = "keep one of each: copies make intervals too narrow and weigh their request more"
+    return Warning(code="same_text", text=text, remedy=remedy, where=str(task))
+
+
+def variation_warnings(
+    found: Sequence[VariedCells], frame: pl.DataFrame, n_checkpoints: int
+) -> list[Warning]:
+    """What a reader must know of the variations as such."""
+    warnings = [
+        Warning(
+            code="variation_changed_nothing",
+            text=f"variation {cells.varied.name} ({cells.varied.kind}) changed no value at all",
+            remedy="look whether its key reaches what it was to change",
+            where=cells.varied.name,
+        )
+        for cells in found
+        if cells.pairs and cells.unchanged and cells.varied.kind != "numerics"
+    ]
+    warnings += [
+        Warning(
+            code="numerics_changed",
+            text=f"variation {check.variation} changed {check.n_changed} of {check.n_compared} responses, "
+            f"the first is {check.first_changed}",
+            remedy="numerics must change nothing: use `numerics: exact`, or count this among the noise",
+            where=check.variation,
+        )
+        for check in check_numerics(found)
+        if check.n_changed
+    ]
+    warnings += _equal_variations(found, frame)
+    for cells in found:
+        n = max((len(c.checkpoints) for _, other in cells.pairs for c in other.cells.values()), default=0)
+        if 0 < n < n_checkpoints:
+            text = f"variation {cells.varied.name} has {n} of {n_checkpoints} seeds: it is compared on these"
+            remedy = "fewer seeds find less; their baseline is cut to the same"
+            warnings.append(
+                Warning(code="variation_fewer_seeds", text=text, remedy=remedy, where=cells.varied.name)
+            )
+        if not cells.pairs:
+            text = f"variation {cells.varied.name} has no cell of the baseline: other models, tasks or judges"
+            remedy = "keep their names, and change what they stand for"
+            warnings.append(
+                Warning(code="variation_not_comparable", text=text, remedy=remedy, where=cells.varied.name)
+            )
+    return warnings
+
+
+def _equal_variations(found: Sequence[VariedCells], frame: pl.DataFrame) -> list[Warning]:
+    """One for each pair of variations whose observations are the same."""
+    key = ["model", "seed", "task", "item", "decoding", "repeat", "judge", "judge_repeat", "construct"]
+    seen: dict[tuple[int, int], str] = {}
+    warnings: list[Warning] = []
+    for cells in found:
+        if cells.unchanged:
+            continue  # said already, or what a numerics variation is for
+        rows = frame.filter(pl.col("variation").cast(pl.String) == cells.varied.name)
+        print_ = (rows.height, int(rows.select(*key, "value").hash_rows(seed=0).cast(pl.UInt64).sum() or 0))
+        twin = seen.setdefault(print_, cells.varied.name)
+        if twin != cells.varied.name:
+            text = f"variations {twin} and {cells.varied.name} have the same observations"
+            remedy = "are they the same change twice?"
+            warnings.append(
+                Warning(code="same_variation_twice", text=text, remedy=remedy, where=cells.varied.name)
+            )
+    return warnings

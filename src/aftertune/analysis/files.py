@@ -4,17 +4,17 @@ from pathlib import Path
 
 import polars as pl
 
+from aftertune.analysis.analyze import analyze_observations
+from aftertune.analysis.correction_sources import load_corrections
+from aftertune.analysis.held_out import held_out_losses
+from aftertune.analysis.languages import check_run_languages, check_table_languages
+from aftertune.analysis.table import normalise_table, read_table
+from aftertune.analysis.varied_runs import greedy_and_exact, half_finished, load_variations
+from aftertune.analysis.warnings import same_text
 from aftertune.errors import DataError, StoreError
 from aftertune.records import Checkpoint, CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.sources.columns import TableSpec
-from aftertune.stages.analyze.correction_sources import corrections_of
-from aftertune.stages.analyze.held_out import held_out_of
-from aftertune.stages.analyze.languages import languages_of_run, languages_of_table
-from aftertune.stages.analyze.stage import analysis_of
-from aftertune.stages.analyze.table import observations_of, read_table
-from aftertune.stages.analyze.table_notes import same_text
-from aftertune.stages.analyze.varied_runs import greedy_and_exact, half_finished, varied_of
 from aftertune.store import RunDirectory, file_sha256, replace
 from aftertune.study import AnalysisSpec, Study
 
@@ -37,21 +37,21 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     # A key for each response is half of a table's memory, and seldom asked for.
     needed = study.variations or any(run.labels("any").parent.glob("*.parquet"))
     without = () if needed else ("response_key",)
-    observations = observations_of(
+    observations = normalise_table(
         read_table(run.observations, without=without), source=str(run.observations)
     )
-    corrections, label_warnings = corrections_of(run, observations.frame, named)
-    analysis = analysis_of(
+    corrections, label_warnings = load_corrections(run, observations.frame, named)
+    analysis = analyze_observations(
         observations,
         study=study.name,
         spec=study.analysis,
         deterministic=greedy_and_exact(run, study),
         fixed=True,
-        varied=varied_of(run, study),
+        varied=load_variations(run, study),
         corrections=corrections,
     )
     warnings = (
-        *languages_of_run(run, study),
+        *check_run_languages(run, study),
         *half_finished(run),
         *_unfinished(run),
         *_fast_numerics(run),
@@ -61,7 +61,7 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         *label_warnings,
     )
     late = () if calibration is None else ("calibration",)
-    losses = held_out_of(run, level=analysis.level)
+    losses = held_out_losses(run, level=analysis.level)
     more = {
         "observations_sha256": observed_sha256,
         "warnings": warnings,
@@ -162,15 +162,17 @@ def analyze_file(
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
-    found = observations_of(read_table(table), columns, source=str(table))
+    found = normalise_table(read_table(table), columns, source=str(table))
     if found.frame["value"].is_null().all():
         raise DataError(
             f"{table}: none of its {found.frame.height} rows has a value",
             "give at least one judgment: without one there is no number",
         )
-    analysis = analysis_of(found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False)
+    analysis = analyze_observations(
+        found, study=study or table.stem, spec=spec or AnalysisSpec(), fixed=False
+    )
     texts = found.texts if responses is None else _texts_of(found.frame, responses)
-    noticed = [] if texts is None else languages_of_table(found.frame.with_columns(text=texts))
+    noticed = [] if texts is None else check_table_languages(found.frame.with_columns(text=texts))
     more = {"observations_sha256": file_sha256(table), "warnings": (*noticed, *analysis.warnings)}
     analysis = analysis.model_copy(update=more)
     _write(analysis, written)

@@ -1,15 +1,16 @@
-"""Variations against the baseline: which cells each has, and how far it moves them."""
+"""Effects of a study's variations, and which source of randomness moves a rate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from aftertune.records.variations import NumericsCheck, VariationClass, VariationEffect
-from aftertune.stages.analyze.cells import MetricCells, ModelCell, Settings, cells_of
-from aftertune.stages.analyze.pairs import on_same_checkpoints, p_value_of
-from aftertune.stages.analyze.rates import FACETS, covered
+from aftertune.analysis.cells import MetricCells, ModelCell, Settings, build_cells
+from aftertune.analysis.differences import on_same_checkpoints, positive_p
+from aftertune.analysis.rates import FACETS, covered
+from aftertune.analysis.variance import estimate_components
+from aftertune.records.variations import NumericsCheck, SeedSource, VariationClass, VariationEffect
 from aftertune.stats import Contrast, Draws, equivalence, holm, paired_effect, paired_rates, repeat_noise
 
 _CELL = ["model", "task", "decoding", "judge"]
@@ -85,7 +86,7 @@ def varied_cells(
         also: metrics that the primary contrast asks for.
     """
     rows = frame.filter(pl.col("variation").cast(pl.String) == varied.name)
-    there = {_place(group.any): group for group in cells_of(rows, also=also)}
+    there = {_place(group.any): group for group in build_cells(rows, also=also)}
     pairs = [
         matched
         for group in baseline
@@ -96,7 +97,7 @@ def varied_cells(
     return VariedCells(varied, own, tuple(pairs), _untouched(baseline_rows, rows))
 
 
-def effects_of(found: Sequence[VariedCells], settings: Settings) -> list[VariationEffect]:
+def estimate_effects(found: Sequence[VariedCells], settings: Settings) -> list[VariationEffect]:
     """Every variation's effect on every model in every cell, their p values adjusted together by Holm."""
     effects = [
         _effect(group.cells[name], cell, cells, settings)
@@ -105,13 +106,11 @@ def effects_of(found: Sequence[VariedCells], settings: Settings) -> list[Variati
         for name, cell in other.cells.items()
         if cells.touches(cell)
     ]
-    tested = [i for i, effect in enumerate(effects) if effect.p_value is not None]
-    adjusted = holm([p for i in tested if (p := effects[i].p_value) is not None])
-    by_place = dict(zip(tested, adjusted, strict=True))
-    return [_judged(effect, by_place.get(i), settings) for i, effect in enumerate(effects)]
+    adjusted = holm([effect.p_value for effect in effects])
+    return [_judged(effect, p, settings) for effect, p in zip(effects, adjusted, strict=True)]
 
 
-def numerics_of(found: Sequence[VariedCells]) -> list[NumericsCheck]:
+def check_numerics(found: Sequence[VariedCells]) -> list[NumericsCheck]:
     """Whether the numerics variations changed any response."""
     return [
         NumericsCheck(
@@ -196,7 +195,7 @@ def _effect(before: ModelCell, after: ModelCell, cells: VariedCells, settings: S
         "n_seeds": both[0].n_seeds if both else len(after.checkpoints),
         "n_items": both[0].n_items if both else len(set(after.items) & set(before.items)),
     }
-    lost = before.too_much_missing(settings) or after.too_much_missing(cells.settings)
+    lost = before.exceeds_missing_limit(settings) or after.exceeds_missing_limit(cells.settings)
     if lost or both is None:
         why = (
             "too many judgments are missing"
@@ -220,7 +219,7 @@ def _effect(before: ModelCell, after: ModelCell, cells: VariedCells, settings: S
         ci_low=c.ci_low,
         ci_high=c.ci_high,
         se=c.se,
-        p_value=None if same else p_value_of(c),
+        p_value=None if same else positive_p(c),
         p_adjusted=None,
         margin_low=c.margin_low,
         margin_high=c.margin_high,
@@ -272,3 +271,54 @@ def _nothing(common: dict[str, Any], why: str) -> VariationEffect:
     return VariationEffect(
         **common, **absent, method="none", covers=(), leaves_out=FACETS, verdict="no conclusion", sentence=why
     )
+
+
+def estimate_seed_sources(found: Sequence[VariedCells], settings: Settings) -> list[SeedSource]:
+    """Where a variation lets a recipe's seed move one source alone: its variance beside that of all."""
+    sources: list[SeedSource] = []
+    for cells in found:
+        if cells.varied.vary is None:
+            continue
+        recipe, source = cells.varied.vary
+        for group, other in cells.pairs:
+            if recipe in other.cells:
+                whole = _seed_variance(group.cells[recipe], settings)
+                one = _seed_variance(other.cells[recipe], cells.settings)
+                sources += _sources(cells.varied.name, source, group.cells[recipe], one, whole)
+    return sources
+
+
+@dataclass(frozen=True, slots=True)
+class _SeedVariance:
+    variance: float
+    ci_low: float | None
+    ci_high: float | None
+    n_seeds: int
+
+
+def _seed_variance(cell: ModelCell, settings: Settings) -> _SeedVariance | None:
+    if cell.exceeds_missing_limit(settings) or cell.usable.n_seeds < 2 or cell.usable.n_items < 2:
+        return None
+    for c in estimate_components(cell, settings):
+        if c.facet == "seed":
+            return _SeedVariance(c.variance, c.ci_low, c.ci_high, cell.usable.n_seeds)
+    return _SeedVariance(0.0, None, None, cell.usable.n_seeds)  # nothing varies at all
+
+
+def _sources(
+    variation: str, source: str, cell: ModelCell, one: _SeedVariance | None, whole: _SeedVariance | None
+) -> Iterator[SeedSource]:
+    if one is None or whole is None:
+        return
+    for name, part in ((source, one), ("all", whole)):
+        word: Any = name
+        yield SeedSource(
+            **cell.key,
+            source=word,
+            variation=variation,
+            n_seeds=part.n_seeds,
+            variance=part.variance,
+            ci_low=part.ci_low,
+            ci_high=part.ci_high,
+            share=part.variance / whole.variance if whole.variance > 0 else None,
+        )

@@ -1,5 +1,6 @@
-"""From rows to arrays: one `ModelCell` for each model × task × decoding × judge × metric."""
+"""Cells of the design: the judgments of one model on one task, by decoding, judge and metric."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,16 @@ import numpy as np
 import polars as pl
 
 from aftertune.records import Construct, Intent, Metric, metrics_of
-from aftertune.records.analysis import Primary, Setting
+from aftertune.records.analysis import (
+    Design,
+    DesignKind,
+    Interval,
+    ModelDesign,
+    Primary,
+    Rate,
+    Setting,
+    WholeDesign,
+)
 from aftertune.records.cell import Cell
 from aftertune.stats import BoolArray, Draws, are_linked, filled_means
 
@@ -95,7 +105,7 @@ class ModelCell:
         """Rows, and the cells that should have had one."""
         return int(self.asked.sum()) + self.by_status.get("absent", 0)
 
-    def too_much_missing(self, settings: Settings) -> bool:
+    def exceeds_missing_limit(self, settings: Settings) -> bool:
         """Whether only bounds may be given."""
         return bool(self.why_bounds(settings))
 
@@ -165,14 +175,14 @@ class MetricCells:
         return next(iter(self.cells.values()))
 
 
-def cells_of(frame: pl.DataFrame, *, also: frozenset[str] = frozenset()) -> Iterator[MetricCells]:
+def build_cells(frame: pl.DataFrame, *, also: frozenset[str] = frozenset()) -> Iterator[MetricCells]:
     """The cells of a checked table in a fixed order that does not depend on the order of its rows.
 
     A judge that gives `complied` needs no compliance by refusal. Where compliance is `1 − refused`, the
     refusal rate is its mirror image and only its rates are reported, unless `also` names it.
     """
     slim = frame.drop("study", "variation", "reason", "response_key", strict=False)
-    draws = _one_row_a_draw(slim).with_columns(pl.col("item").to_physical().alias("code"))
+    draws = _average_judge_repeats(slim).with_columns(pl.col("item").to_physical().alias("code"))
     groups = draws.partition_by(["task", "decoding", "judge", "construct"], as_dict=True)
     constructs: dict[tuple[str, ...], set[str]] = {}
     for task, decoding, judge, construct in groups:
@@ -200,7 +210,7 @@ def without_metric(frame: pl.DataFrame) -> dict[tuple[str, str], int]:
     }
 
 
-def _one_row_a_draw(frame: pl.DataFrame) -> pl.DataFrame:
+def _average_judge_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     """Average a judge's repeats of one response, over those that have a value."""
     if frame["judge_repeat"].n_unique() == 1:
         return frame
@@ -269,3 +279,91 @@ def _length_shares(rows: pl.DataFrame) -> dict[str, float]:
     known = rows.filter(pl.col("finish").is_not_null())
     shares = known.group_by("checkpoint").agg((pl.col("finish") == "length").mean().alias("share"))
     return dict(zip(shares["checkpoint"], shares["share"], strict=True))
+
+
+_FOR = {"benchmark": "these items", "population": "requests like these"}
+
+
+def describe_design(rates: list[Rate], base: str | None) -> Design:
+    """The design of the whole table, and of each model as far as its cells differ."""
+    groups: dict[tuple[str, str, str], list[Rate]] = defaultdict(list)
+    for rate in rates:
+        groups[rate.model, _kind(rate, base), _text(rate, base)].append(rate)
+    models = tuple(_model(text, _kind(found[0], base), found) for (_, _, text), found in groups.items())
+    kind = _whole(models, base)
+    return Design(kind=kind, text=_words(kind, models, rates), models=models)
+
+
+def _kind(rate: Rate, base: str | None) -> DesignKind:
+    if rate.n_seeds > 1:
+        return "recipe over seeds"
+    of_recipe = rate.model != base and rate.per_seed[0].seed is not None
+    return "one checkpoint of a recipe" if of_recipe else "one checkpoint"
+
+
+def _model(text: str, kind: DesignKind, found: list[Rate]) -> ModelDesign:
+    first = found[0]
+    return ModelDesign(
+        model=first.model,
+        kind=kind,
+        n_seeds=first.n_seeds,
+        n_items=first.n_items,
+        n_repeats=first.n_repeats,
+        where=tuple(dict.fromkeys(f"{r.task} · {r.decoding} · {r.judge}" for r in found)),
+        text=text,
+    )
+
+
+def _whole(models: tuple[ModelDesign, ...], base: str | None) -> WholeDesign:
+    tuned = {m.model: m for m in models if m.model != base}
+    places = {place for m in models for place in m.where}
+    if len(tuned) > 1 or (tuned and len(places) > 1):
+        return "grid"
+    if not tuned:
+        return "one model"
+    if any(m.kind == "recipe over seeds" for m in tuned.values()):
+        return "recipe over seeds"
+    return "base and one checkpoint" if base is not None else "one model"
+
+
+def _words(kind: WholeDesign, models: tuple[ModelDesign, ...], rates: list[Rate]) -> str:
+    """`grid: 3 models (base, 1 checkpoint; …) × 2 tasks × 1 decoding × 2 judges`."""
+    seeds: dict[str, int] = {}
+    for m in models:
+        seeds[m.model] = max(seeds.get(m.model, 0), m.n_seeds)
+    named = "; ".join(f"{name}, {n} seeds" if n > 1 else f"{name}, 1 checkpoint" for name, n in seeds.items())
+    counts = [_count(len({getattr(r, name) for r in rates}), name) for name in ("task", "decoding", "judge")]
+    return f"{kind}: {_count(len(seeds), 'model')} ({named}) × {' × '.join(counts)}"
+
+
+def _text(rate: Rate, base: str | None) -> str:
+    """What one model's cell is made of and what its intervals cover."""
+    kind = _kind(rate, base)
+    runs = {
+        "recipe over seeds": f"a recipe over {rate.n_seeds} seeds",
+        "one checkpoint of a recipe": "one checkpoint of a recipe",
+        "one checkpoint": "one checkpoint",
+    }[kind]
+    draws = f"{_count(rate.n_repeats, 'draw')} of each"
+    found = [f"{runs}, {_count(rate.n_items, 'item')}, {draws}"]
+    for target in ("benchmark", "population"):
+        interval: Interval | None = getattr(rate, target)
+        if interval is not None:
+            found.append(
+                f"the interval for {_FOR[target]} covers {_listed(interval.covers)} "
+                f"and leaves out {_listed(interval.leaves_out)}"
+            )
+    if kind == "one checkpoint":
+        found.append("it does not include training-seed variation")
+    if rate.why_no_interval:
+        found.append(f"no interval: {rate.why_no_interval}")
+    return "; ".join(found)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _listed(facets: tuple[str, ...]) -> str:
+    *head, last = facets or ("nothing",)
+    return f"{', '.join(head)} and {last}" if head else last

@@ -3,8 +3,8 @@
 from math import sqrt
 from typing import Any
 
+from aftertune.analysis.cells import ModelCell, Settings
 from aftertune.records.analysis import BayesInterval, Bounds, Interval, Missing, Rate, SeedRate, Spread
-from aftertune.stages.analyze.cells import ModelCell, Settings
 from aftertune.stats import (
     PRIOR_SDS,
     Arm,
@@ -25,7 +25,7 @@ FACETS = ("seed", "item", "repeat", "judge", "decoding")
 FEW_SEEDS = 5
 
 
-def rate_of(cell: ModelCell, settings: Settings) -> Rate:
+def estimate_rate(cell: ModelCell, settings: Settings) -> Rate:
     """One cell's rate; beyond `max_missing` its bounds alone."""
     low, high = cell.bounds()
     whole: dict[str, Any] = {
