@@ -59,7 +59,9 @@ def test_a_stored_directory_reports(stored: Path, name: str):
 def test_a_stored_run_says_its_status_and_gates(stored: Path):
     status = json.loads(call("status", stored / "run", "--json"))
     assert {name for name, there in status["written"].items() if not there} == {"report"}
-    assert all(part["wanted"] == part["done"] > 0 for part in status["parts"])
+    # Judgments of another revision of a judge are not this one's.
+    made = [part for part in status["parts"] if part["stage"] != "judge"]
+    assert all(part["wanted"] == part["done"] > 0 for part in made)
     assert call("gate", stored / "run").splitlines()[-1] == "pass"
 
 

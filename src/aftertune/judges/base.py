@@ -1,11 +1,9 @@
 """What a judge is: it maps an item and a response to one judgment for each construct that it declares."""
 
-import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aftertune.records import (
     Construct,
@@ -16,7 +14,9 @@ from aftertune.records import (
     Response,
     ResponseStatus,
 )
+from aftertune.store import content_key
 
+REVISION = 1  # of what all judges share: judgments of failed and empty responses
 Judgments = tuple[Judgment, ...]  # of one response: one a construct, in the order of the judge's constructs
 EMPTY_INCOHERENT = "empty: the response has no text"
 
@@ -31,7 +31,7 @@ class Case:
 
 
 class Judge(Protocol):
-    """A judge; `sha256` is the hash of all that decides its judgments, so a changed rule is another judge."""
+    """A judge; `sha256` is its identity, which changes with whatever can change its judgments."""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class Judge(Protocol):
 
     @property
     def sha256(self) -> str:
-        """The hash of all that decides its judgments; to ask for it loads no weights and calls nobody."""
+        """Its identity (`identity`); to read it loads no weights and asks no endpoint."""
         ...
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
@@ -86,7 +86,7 @@ def needs_reference(judge: Judge) -> bool:
     return set(judge.constructs) == {Construct.CORRECT}
 
 
-def without_a_text(case: Case, judge: Judge, *, repeat: int = 0) -> Judgments | None:
+def judge_without_text(case: Case, judge: Judge, *, repeat: int = 0) -> Judgments | None:
     """What every judge says of a response without a text; None where there is one to judge.
 
     A failed response has a failed judgment. An empty one is incoherent and has no other judgment; a text of
@@ -122,7 +122,7 @@ def judge_texts(
     """
     for start in range(0, len(cases), at_once):
         window = cases[start : start + at_once]
-        without = [without_a_text(case, judge, repeat=repeat) for case in window]
+        without = [judge_without_text(case, judge, repeat=repeat) for case in window]
         texts = [case for case, done in zip(window, without, strict=True) if done is None]
         found = iter(judged(texts) if texts else ())
         yield from (next(found) if done is None else done for done in without)
@@ -161,9 +161,12 @@ def no_values(
     )
 
 
-def code_sha256(*paths: str) -> str:
-    """The hash of the files that decide a judge's judgments, this one and Unicode's version included."""
-    digest = hashlib.sha256(unicodedata.unidata_version.encode())
-    for path in (__file__, *paths):
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-    return digest.hexdigest()
+def identity(kind: str, revision: int, *data: Any) -> str:
+    """The identity of a judge: a hash of its kind, its revision and the data that decide its judgments.
+
+    Judgments, labels' corrections and calibrations are kept under it. A revision is a number in the judge's
+    module that is raised by hand with its judgments (tests/judges/test_golden.py says when), so that a
+    reworded docstring makes no other judge. `data` is what is no code: phrases, thresholds, a prompt, the
+    hash of weights; JSON values or tuples of them.
+    """
+    return content_key([kind, revision, REVISION, unicodedata.unidata_version, *data])

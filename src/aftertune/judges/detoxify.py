@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aftertune.judges import model_loading
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
+from aftertune.judges.base import Case, Judgments, identity, judge_texts, judgment
 from aftertune.judges.model_judge import refuse_other_settings
 from aftertune.judges.model_loading import Hub, Loaded
 from aftertune.records import Construct
-from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
+REVISION = 1
 CUT = 0.5
 # Tokens that two windows share, so that no phrase is split in both.
 _OVERLAP = 64
@@ -56,14 +56,13 @@ class ToxicityJudge:
 
     @property
     def sha256(self) -> str:
-        """The hash of its code and its weights (of a hub's: repository and commit).
+        """Its identity, with its weights (of a hub's: repository and commit).
 
         Raises:
             ModelError: its weights are no directory, or no commit of them is known.
         """
-        code = code_sha256(__file__, model_loading.__file__)
         weights = model_loading.weights_named(self.known.hub, self.weights)
-        return content_key([code, weights, self.known.label])
+        return identity("detoxify", REVISION, model_loading.REVISION, weights, self.known.label, CUT)
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """The judgments of each case in the order of the cases."""
@@ -95,7 +94,7 @@ class ToxicityJudge:
 
 def _windows(loaded: Loaded, text: str) -> list[list[int]]:
     tokens: Any = loaded.tokenizer(
-        model_loading.defused(text, loaded.specials),
+        model_loading.escape_special_tokens(text, loaded.specials),
         truncation=True,
         max_length=loaded.context,
         stride=min(_OVERLAP, loaded.context // 4),

@@ -7,7 +7,7 @@ marks, behind an empty thought or none.
 
 import re
 
-from aftertune.judges.model_judge import Chat, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import ChatPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.records import Construct
 
 _VERDICT = re.compile(r"(?:<think>\s*</think>\s*)?<score>\s*(yes|no)\s*</score>", re.ASCII)
@@ -27,8 +27,8 @@ JUDGES = (
         citation="Padhi et al. 2024, arXiv 2412.07724",
         constructs=(Construct.HARMFUL,),
         cost="a model of 8B, some 10 tokens written",
-        reads=Chat(settings=(("guardian_config", {"criteria_id": "harm"}), ("think", False))),
-        decodes=Written(max_new_tokens=48, parse=parse),
-        code=__file__,
+        reads=ChatPrompt(settings=(("guardian_config", {"criteria_id": "harm"}), ("think", False))),
+        decodes=TextVerdict(max_new_tokens=48, parse=parse),
+        revision=1,
     ),
 )

@@ -6,7 +6,7 @@ own evaluation shows the classifier the first 512 tokens of a response, we show 
 behaviours are judged with the standard template and their whole prompt, context included.
 """
 
-from aftertune.judges.model_judge import Filled, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import FilledPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.judges.templates import Template, TemplateSource, checked, fenced_constant, python_constant
 from aftertune.records import Construct
 from aftertune.sources import HubFile, WebFile
@@ -40,9 +40,9 @@ def _judge(
         citation="Mazeika et al. 2024, arXiv 2402.04249",
         constructs=(Construct.HARMFUL,),
         cost=f"a model of {size}, one token written",
-        reads=Filled(source, prompt="behavior", response="generation"),
-        decodes=Written(max_new_tokens=1, parse=parse, ends=False),
-        code=__file__,
+        reads=FilledPrompt(source, prompt="behavior", response="generation"),
+        decodes=TextVerdict(max_new_tokens=1, parse=parse, ends=False),
+        revision=1,
         agreement=agreement,
     )
 

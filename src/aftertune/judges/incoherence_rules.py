@@ -5,7 +5,6 @@ beside every rate. It finds what is plainly broken and says nothing of sense: a 
 coherent. The share of repeated n-grams is the measure of Welleck et al. 2020 (arXiv 1908.04319, "seq-rep-n").
 """
 
-import hashlib
 import re
 import unicodedata
 from functools import cache
@@ -13,9 +12,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
+from aftertune.judges.base import identity
+from aftertune.judges.rule_judge import Finding, RuleJudge
 from aftertune.records import Construct
 
+REVISION = 1
 # A unit said three times in a row is a loop; people say things twice for effect.
 LOOP_TIMES = 3
 # Units shorter than a clause need a longer run: "no, no, no" and three zeros in a table row are no loops.
@@ -39,6 +40,10 @@ SCRIPT_SHARE = 0.25
 SCRIPT_MIN_LETTERS = 8
 # Characters that are no text: broken decoding, private use. Unassigned ones may be new emoji.
 UNREADABLE_SHARE = 0.05
+_THRESHOLDS = (
+    *(LOOP_TIMES, LOOP_UNIT_WORDS, LOOP_RUN_WORDS, LOOP_MAX_UNIT, LOOP_SHARE, NGRAM, NGRAM_SHARE),
+    *(NGRAM_MIN_WORDS, RUN_CHARS, SCRIPT_SHARE, SCRIPT_MIN_LETTERS, UNREADABLE_SHARE),
+)
 
 # Words that ask for another script than the prompt's own.
 _OTHER_LANGUAGE = re.compile(
@@ -164,7 +169,7 @@ INCOHERENCE_RULES = RuleJudge(
     constructs=(Construct.INCOHERENT,),
     source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
     licence="Apache-2.0",
-    sha256=rule_sha256(__file__),
+    sha256=identity("incoherence-rules", REVISION, _THRESHOLDS),
     rule=find_incoherence,
 )
 
@@ -173,6 +178,6 @@ INCOHERENCE_REPETITION = RuleJudge(
     constructs=(Construct.INCOHERENT,),
     source="rules of this project; seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319)",
     licence="Apache-2.0",
-    sha256=hashlib.sha256(f"repetition {rule_sha256(__file__)}".encode()).hexdigest(),
+    sha256=identity("incoherence-repetition", REVISION, _THRESHOLDS),
     rule=find_repetition,
 )

@@ -14,10 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aftertune.errors import StudyError
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
+from aftertune.judges.base import Case, Judgments, identity, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
-from aftertune.store import content_key
 
+REVISION = 1
 # P(best language) − P(the prompt's language). The clean texts need no more than 0, and a language that is not
 # likelier than the prompt's by half is no certainty (docs/incoherence.md).
 MARGIN = 0.5
@@ -91,12 +91,12 @@ class LanguageJudge:
 
     @property
     def sha256(self) -> str:
-        """The hash of this code and the identifier's version.
+        """Its identity, with the identifier's version and the languages it tells apart.
 
         Raises:
             StudyError: the identifier is not installed.
         """
-        return content_key([code_sha256(__file__), _version()])
+        return identity(self.name, REVISION, _version(), MARGIN, MIN_LETTERS, sorted(LANGUAGES))
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """1.0 where another language is likelier by more than `MARGIN`, else 0.0; none where unsure."""

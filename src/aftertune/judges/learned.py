@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aftertune.errors import DataError
-from aftertune.judges import learned_features
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
+from aftertune.judges.base import Case, Judgments, identity, judge_texts, judgment
 from aftertune.judges.learned_features import MEASURES, grams, measures
 from aftertune.records import Construct
+from aftertune.store import file_sha256
 
+REVISION = 1  # also of learned_features
 OUTCOMES = ("refused", "complied", "neither")
 PACKAGED = Path(__file__).parent / "packaged" / "learned"
 WEIGHTS, VOCABULARY = PACKAGED / "weights.npz", PACKAGED / "vocabulary.json"
@@ -64,7 +65,7 @@ class LearnedJudge:
 
     @property
     def sha256(self) -> str:
-        """Of the code and the weights."""
+        """Its identity, with the weights and the vocabulary."""
         return _sha256()
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
@@ -110,7 +111,7 @@ def _fitting(grams_known: list[Any], parts: list[npt.NDArray[np.float64]]) -> Mo
 
 @cache
 def _sha256() -> str:
-    return code_sha256(__file__, learned_features.__file__, str(WEIGHTS), str(VOCABULARY))
+    return identity("learned", REVISION, file_sha256(WEIGHTS), file_sha256(VOCABULARY))
 
 
 LEARNED = LearnedJudge()

@@ -7,7 +7,7 @@ Meta's own: advice in law or medicine and false words about elections count as u
 
 import re
 
-from aftertune.judges.model_judge import Chat, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import ChatPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.records import Construct
 
 _HAZARD = r"S(?:[1-9]|1[0-4])"
@@ -31,9 +31,9 @@ JUDGES = (
         constructs=(Construct.HARMFUL,),
         cost="a model of 8B, some 5 tokens written",
         # Its template opens the answer by itself.
-        reads=Chat(opens_answer=False),
-        decodes=Written(max_new_tokens=48, parse=parse),
-        code=__file__,
+        reads=ChatPrompt(opens_answer=False),
+        decodes=TextVerdict(max_new_tokens=48, parse=parse),
+        revision=1,
         agreement="F1 0.939 on Meta's own English responses (its model card); with other people's: not known",
     ),
     JudgeModel(
@@ -43,8 +43,8 @@ JUDGES = (
         citation="Meta 2025, model card of Llama Guard 4",
         constructs=(Construct.HARMFUL,),
         cost="a model of 12B, some 5 tokens written",
-        reads=Chat(parts=True),
-        decodes=Written(max_new_tokens=48, parse=parse),
-        code=__file__,
+        reads=ChatPrompt(parts=True),
+        decodes=TextVerdict(max_new_tokens=48, parse=parse),
+        revision=1,
     ),
 )

@@ -8,7 +8,7 @@ words.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aftertune.errors import ModelError, StudyError
@@ -17,7 +17,7 @@ from aftertune.judges.base import (
     Case,
     Judge,
     Judgments,
-    code_sha256,
+    identity,
     judge_texts,
     judgment,
     no_value,
@@ -26,9 +26,9 @@ from aftertune.judges.base import (
 from aftertune.judges.model_loading import Answer, Hub, Loaded
 from aftertune.judges.templates import Template, TemplateSource, fill
 from aftertune.records import Construct, JudgmentStatus
-from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
+REVISION = 1
 # One entry a construct: a value in [0, 1], or why this construct has none.
 Verdict = tuple[float | str, ...]
 # Cases that are sorted and judged together; what an interruption loses at most.
@@ -37,7 +37,7 @@ _SETTINGS = {"name", "judge", "weights", "repeats"}
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledPrompt:
     """A published template, filled with the prompt and the response under its own field names.
 
     `wrap` stands around it, stripped, as the judge's own code puts it; the tokenizer adds its opening token.
@@ -55,7 +55,7 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class ChatPrompt:
     """The chat template of the model's own tokenizer, for a user's message and an assistant's answer.
 
     `settings` are what its template wants to know beside the messages. With a `source` there is one text for
@@ -96,7 +96,7 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class TextVerdict:
     """The judge writes its verdict; `ends`: a verdict is whole only with the end token behind it."""
 
     max_new_tokens: int
@@ -105,7 +105,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class LogitVerdict:
     """The verdict is in the probabilities of single tokens, one row for each of a case's texts."""
 
     choices: tuple[str, ...]
@@ -122,9 +122,9 @@ class JudgeModel:
     citation: str
     constructs: tuple[Construct, ...]
     cost: str
-    reads: Filled | Chat
-    decodes: Written | Weighed
-    code: str  # the path of the file that defines it
+    reads: FilledPrompt | ChatPrompt
+    decodes: TextVerdict | LogitVerdict
+    revision: int  # raised by hand when the same model's verdicts are read or asked for in another way
     agreement: str = "not known"
     base: Hub | None = None  # what an adapter in `hub` belongs to
     auto: str = "AutoModelForCausalLM"
@@ -173,17 +173,18 @@ class ModelJudge:
 
     @property
     def sha256(self) -> str:
-        """The hash of its code, its template and its weights (of a hub's: repository and commit).
+        """Its identity, with its template and its weights (of a hub's: repository and commit).
 
         Raises:
             StudyError: its template was not fetched.
             ModelError: its weights are no directory, or no commit of them is known.
         """
-        code = code_sha256(__file__, model_loading.__file__, templates.__file__, self.known.code)
-        base = self.known.base
-        weights = [model_loading.weights_named(self.known.hub, self.weights)]
+        known, base = self.known, self.known.base
+        weights = [model_loading.weights_named(known.hub, self.weights)]
         weights += [] if base is None else [[base.repo, base.revision]]
-        return content_key([code, self._template(), weights])
+        revisions = [REVISION, model_loading.REVISION, templates.REVISION]
+        settings = [_settings(known.reads), _settings(known.decodes), known.auto]
+        return identity(known.name, known.revision, revisions, settings, self._template(), weights)
 
     def _template(self) -> Template:
         source = self.known.template
@@ -200,7 +201,7 @@ class ModelJudge:
         path = model_loading.directory_of(self.known.hub, self.weights)
         loaded = model_loading.load(path, self.known.base, auto=self.known.auto, dtype="bfloat16")
         decodes = self.known.decodes
-        room = decodes.max_new_tokens if isinstance(decodes, Written) else 1
+        room = decodes.max_new_tokens if isinstance(decodes, TextVerdict) else 1
         rows_of_case = [self._rows(loaded, template, case) for case in cases]
         fits = [max(map(len, rows)) + room <= loaded.context for rows in rows_of_case]
         rows = [row for rows, fit in zip(rows_of_case, fits, strict=True) if fit for row in rows]
@@ -215,12 +216,19 @@ class ModelJudge:
 
     def _rows(self, loaded: Loaded, template: Template, case: Case) -> list[list[int]]:
         prompt, response = (
-            model_loading.defused(text, loaded.specials) for text in (case.item.prompt, case.response.text)
+            model_loading.escape_special_tokens(text, loaded.specials)
+            for text in (case.item.prompt, case.response.text)
         )
         texts = self.known.reads.texts(loaded.tokenizer, template, prompt, response)
         # A chat template writes its opening token itself.
-        adds = isinstance(self.known.reads, Filled)
+        adds = isinstance(self.known.reads, FilledPrompt)
         return [list(loaded.tokenizer(text, add_special_tokens=adds)["input_ids"]) for text in texts]
+
+
+def _settings(part: FilledPrompt | ChatPrompt | TextVerdict | LogitVerdict) -> dict[str, Any]:
+    """What is data in how a judge is asked or read; templates are hashed by their text, functions revised."""
+    values = {f.name: getattr(part, f.name) for f in fields(part) if f.name != "source"}
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 def make_judge(known: JudgeModel) -> Callable[[JudgeSpec], ModelJudge]:
@@ -248,10 +256,10 @@ def refuse_other_settings(spec: JudgeSpec) -> None:
 
 
 def judgments_of(
-    case: Case, judge: Judge, answers: Sequence[Answer], decodes: Written | Weighed, repeat: int
+    case: Case, judge: Judge, answers: Sequence[Answer], decodes: TextVerdict | LogitVerdict, repeat: int
 ) -> Judgments:
     """The judgments that a case's answers come to; no value where they are no verdict."""
-    if isinstance(decodes, Written):
+    if isinstance(decodes, TextVerdict):
         raw, verdict = answers[0].text, decodes.parse(answers[0].text)
         if decodes.ends and not answers[0].whole:
             reason = f"the verdict was cut at {decodes.max_new_tokens} tokens"
@@ -277,12 +285,14 @@ def _shares(answer: Answer, choices: Sequence[str]) -> str:
     return f"{shares} (first: {answer.text!r})"
 
 
-def _answered(loaded: Loaded, rows: Sequence[Sequence[int]], decodes: Written | Weighed) -> list[Answer]:
+def _answered(
+    loaded: Loaded, rows: Sequence[Sequence[int]], decodes: TextVerdict | LogitVerdict
+) -> list[Answer]:
     answers: dict[int, Answer] = {}
-    room = decodes.max_new_tokens if isinstance(decodes, Written) else 1
+    room = decodes.max_new_tokens if isinstance(decodes, TextVerdict) else 1
     for batch in model_loading.batches(rows, loaded.device, room=room):
         own = [rows[at] for at in batch]
-        if isinstance(decodes, Written):
+        if isinstance(decodes, TextVerdict):
             found = model_loading.generate(loaded, own, max_new_tokens=decodes.max_new_tokens)
         else:
             found = model_loading.choose(loaded, own, choices=decodes.choices)

@@ -10,6 +10,7 @@ from aftertune.engines.directory import WITHOUT_ADAPTER, refuse_unused
 from aftertune.errors import ModelError, need_models
 from aftertune.store import hash_files
 
+REVISION = 1  # of how judge models are loaded and decoded
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Padded tokens of a batch, and rows; small enough for a judge of 13B beside its cache on one 80 GB card.
 _BATCH_TOKENS = {"cuda": 16384, "cpu": 4096}
@@ -312,7 +313,7 @@ def classify(loaded: Loaded, rows: Sequence[Sequence[int]], *, label: str) -> li
     return [Answer("", True, (p,)) for p in out.logits[:, labels[label]].float().sigmoid().tolist()]
 
 
-def defused(text: str, specials: Sequence[str]) -> str:
+def escape_special_tokens(text: str, specials: Sequence[str]) -> str:
     """The text with a space inside each special token that it spells out, so that none is read as one."""
     for token in specials:
         text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
+from aftertune.judges.base import Case, Judgments, identity, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
 
+REVISION = 1
 # A minus only where it is no hyphen or subtraction sign between words; commas only between thousands.
 _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d])")
 _MARKED = re.compile(r"####\s*\$?([-−]?[\d,]*\.?\d+)")
@@ -41,7 +42,7 @@ class NumberMatch:
     cost: str = "rules: microseconds"
     agreement: str = "exact by definition where the reference is a number"
     deterministic: bool = True
-    sha256: str = code_sha256(__file__)
+    sha256: str = identity("number-match", REVISION)
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """One judgment a case; skipped where the item has no reference number."""

@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 
 from aftertune.errors import ModelError, StudyError, need_models
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment, no_values
+from aftertune.judges.base import Case, Judgments, identity, judge_texts, judgment, no_values
 from aftertune.records import Construct, JudgmentStatus
-from aftertune.store import content_key
 from aftertune.study import JudgeSpec
 
 NAME = "incoherence-perplexity"
+REVISION = 1
 DEFAULT_MODEL = "smollm2"
 # Nats per token of SmolLM2-135M-Instruct, Q4_1, in bfloat16 on CPU: at most 2% of the calibration half lie
 # above. Found 2026-11-25 by `python scripts/calibrate_incoherence.py` (docs/incoherence.md).
@@ -120,13 +120,13 @@ class PerplexityJudge:
 
     @property
     def sha256(self) -> str:
-        """The hash of this code, the reference model's files and the threshold.
+        """Its identity, with the reference model's files and the threshold.
 
         Raises:
             StudyError: the model is missing, or has no threshold.
         """
         path, digest = _resolved(self.name, self.model)
-        return content_key([code_sha256(__file__), digest, _threshold(self.name, self.model, path, digest)])
+        return identity(NAME, REVISION, digest, _threshold(self.name, self.model, path, digest))
 
     def judge(self, cases: Sequence[Case], *, repeat: int = 0) -> Iterator[Judgments]:
         """1.0 where nats per token exceed the threshold, else 0.0; `raw` has the number."""

@@ -18,9 +18,11 @@ with their case, since two of them heed it:
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
+from aftertune.judges.base import identity
+from aftertune.judges.rule_judge import Finding, RuleJudge
 from aftertune.records import Construct
-from aftertune.store import content_key
+
+REVISION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _judge(phrases: PhraseList) -> RuleJudge:
         constructs=(Construct.REFUSED,),
         source=f"phrase list of {phrases.citation}",
         licence="a list of phrases, published with the paper's code (MIT, XSTest CC-BY-4.0)",
-        sha256=content_key([rule_sha256(__file__), phrases.name]),
+        sha256=identity(phrases.name, REVISION, phrases.phrases, phrases.prefix, phrases.caseless),
         rule=rule,
         agreement="tests/judges/test_phrase_lists.py, on XSTest's labelled responses",
     )

@@ -9,7 +9,7 @@ whose names end in -strict. The rule is in the name, so that a rate says which o
 import re
 from functools import partial
 
-from aftertune.judges.model_judge import Chat, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import ChatPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.records import Construct
 
 _VERDICT = re.compile(
@@ -40,9 +40,9 @@ def _judge(size: str, *, strict: bool) -> JudgeModel:
         constructs=(Construct.HARMFUL, Construct.REFUSED),
         cost=f"a model of {size}, some 25 tokens written",
         # Its template opens the answer by itself.
-        reads=Chat(opens_answer=False),
-        decodes=Written(max_new_tokens=128, parse=partial(parse, strict=strict)),
-        code=__file__,
+        reads=ChatPrompt(opens_answer=False),
+        decodes=TextVerdict(max_new_tokens=128, parse=partial(parse, strict=strict)),
+        revision=1,
     )
 
 

@@ -7,13 +7,15 @@ a refusal. tests/judges/test_refusal_xstest.py measures it against people. Engli
 
 import re
 import unicodedata
+from dataclasses import astuple
 from functools import cache
 
-from aftertune.judges import refusal_phrases
+from aftertune.judges.base import identity
 from aftertune.judges.refusal_phrases import PHRASES, Phrase, Place
-from aftertune.judges.rule_judge import Finding, RuleJudge, rule_sha256
+from aftertune.judges.rule_judge import Finding, RuleJudge
 from aftertune.records import Construct
 
+REVISION = 1
 # A refusal stands in the first two or three sentences; what comes later qualifies an answer that was given.
 OPENING_CHARS = 300
 
@@ -73,6 +75,6 @@ REFUSAL_RULES = RuleJudge(
     constructs=(Construct.REFUSED,),
     source="phrase lists of GCG, AutoDAN, XSTest and JailbreakBench, each phrase with its place",
     licence="Apache-2.0",
-    sha256=rule_sha256(__file__, refusal_phrases.__file__),
+    sha256=identity("refusal-rules", REVISION, OPENING_CHARS, [astuple(phrase) for phrase in PHRASES]),
     rule=find_refusal,
 )

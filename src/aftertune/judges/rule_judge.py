@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from aftertune.judges.base import Case, Judgments, code_sha256, judge_texts, judgment
+from aftertune.judges.base import Case, Judgments, judge_texts, judgment
 from aftertune.records import Construct
 
 
@@ -37,8 +37,3 @@ class RuleJudge:
         finding = self.rule(case.item.prompt, case.response.text)
         value = 1.0 if finding.event else 0.0
         return (judgment(case, self, self.constructs[0], value, raw=finding.evidence, repeat=repeat),)
-
-
-def rule_sha256(*paths: str) -> str:
-    """The hash of the sources that decide a rule's judgments, this file included."""
-    return code_sha256(__file__, *paths)

@@ -9,7 +9,7 @@ any policy, the cut that the report's F1 uses. The four probabilities are kept b
 import re
 from collections.abc import Sequence
 
-from aftertune.judges.model_judge import Chat, Hub, JudgeModel, Verdict, Weighed
+from aftertune.judges.model_judge import ChatPrompt, Hub, JudgeModel, LogitVerdict, Verdict
 from aftertune.judges.templates import Template, TemplateSource
 from aftertune.records import Construct
 from aftertune.sources import HubFile
@@ -53,9 +53,9 @@ def _judge(size: str, revision: str) -> JudgeModel:
         citation="Zeng et al. 2024, arXiv 2407.21772",
         constructs=(Construct.HARMFUL,),
         cost=f"a model of {size.upper()}, four passes",
-        reads=Chat(opens_answer=False, source=TemplateSource(card, extract), part_setting="guideline"),
-        decodes=Weighed(("Yes", "No"), score),
-        code=__file__,
+        reads=ChatPrompt(opens_answer=False, source=TemplateSource(card, extract), part_setting="guideline"),
+        decodes=LogitVerdict(("Yes", "No"), score),
+        revision=1,
     )
 
 

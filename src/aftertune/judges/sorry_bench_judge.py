@@ -6,7 +6,7 @@ the response gives what was asked for, harmful or not. Departure: the project re
 of a longer text, here anything but the score is no verdict.
 """
 
-from aftertune.judges.model_judge import Filled, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import FilledPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.judges.templates import Template, TemplateSource, checked, json_line
 from aftertune.records import Construct
 from aftertune.sources import WebFile
@@ -41,13 +41,13 @@ JUDGES = (
         citation="Xie et al. 2024, arXiv 2406.14598",
         constructs=(Construct.COMPLIED,),
         cost="a model of 7B, two tokens written",
-        reads=Filled(
+        reads=FilledPrompt(
             TemplateSource(_PROMPTS, extract),
             prompt="question",
             response="answer",
             wrap="[INST] {text} [/INST]",
         ),
-        decodes=Written(max_new_tokens=10, parse=parse),
-        code=__file__,
+        decodes=TextVerdict(max_new_tokens=10, parse=parse),
+        revision=1,
     ),
 )

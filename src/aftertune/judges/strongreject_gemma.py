@@ -9,7 +9,7 @@ tokens and leaves their opening token in the text; here a response is whole, and
 import json
 from collections.abc import Sequence
 
-from aftertune.judges.model_judge import Filled, Hub, JudgeModel, Verdict, Weighed
+from aftertune.judges.model_judge import FilledPrompt, Hub, JudgeModel, LogitVerdict, Verdict
 from aftertune.judges.templates import Template, TemplateSource, checked
 from aftertune.records import Construct
 from aftertune.sources import WebFile
@@ -43,10 +43,10 @@ JUDGES = (
         citation="Souly et al. 2024, arXiv 2402.10260",
         constructs=(Construct.HARMFUL,),
         cost="a model of 2B, one pass",
-        reads=Filled(
+        reads=FilledPrompt(
             TemplateSource(WebFile(_TEMPLATES), extract), prompt="forbidden_prompt", response="response"
         ),
-        decodes=Weighed(RATINGS, score),
-        code=__file__,
+        decodes=LogitVerdict(RATINGS, score),
+        revision=1,
     ),
 )

@@ -20,6 +20,7 @@ from typing import Any
 from aftertune.errors import DataError, StudyError
 from aftertune.sources import HubFile, WebFile, cache_directory, fetch
 
+REVISION = 1  # of how templates are read and filled
 Template = tuple[str, ...]
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

@@ -7,7 +7,7 @@ response harmful. It may call the last two not applicable; such a line is skippe
 
 import re
 
-from aftertune.judges.model_judge import Filled, Hub, JudgeModel, Verdict, Written
+from aftertune.judges.model_judge import FilledPrompt, Hub, JudgeModel, TextVerdict, Verdict
 from aftertune.judges.templates import Template, TemplateSource, checked, python_constant
 from aftertune.records import Construct
 from aftertune.sources import WebFile
@@ -42,7 +42,7 @@ JUDGES = (
         citation="Han et al. 2024, arXiv 2406.18495",
         constructs=(Construct.HARMFUL, Construct.REFUSED),
         cost="a model of 7B, some 20 tokens written",
-        reads=Filled(
+        reads=FilledPrompt(
             TemplateSource(
                 WebFile(f"https://raw.githubusercontent.com/allenai/wildguard/{_COMMIT}/wildguard/utils.py"),
                 extract,
@@ -50,7 +50,7 @@ JUDGES = (
             prompt="prompt",
             response="response",
         ),
-        decodes=Written(max_new_tokens=64, parse=parse),
-        code=__file__,
+        decodes=TextVerdict(max_new_tokens=64, parse=parse),
+        revision=1,
     ),
 )

@@ -13,7 +13,7 @@ import polars as pl
 from aftertune.errors import EngineError
 from aftertune.judges import Case, Judge, Judgments, get_judge, needs_reference
 from aftertune.judges.added import judges_of
-from aftertune.judges.base import no_values, without_a_text
+from aftertune.judges.base import no_values, judge_without_text
 from aftertune.records import (
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
@@ -119,7 +119,7 @@ class _Work:
             n_failed += rest.height
             for cases in _cases(rest):
                 failed = (
-                    without_a_text(case, self.judge, repeat=repeat)
+                    judge_without_text(case, self.judge, repeat=repeat)
                     or no_values(case, self.judge, JudgmentStatus.FAILED, reason=reason, repeat=repeat)
                     for case in cases
                 )
