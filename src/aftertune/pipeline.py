@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial as partial_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aftertune import __version__
 from aftertune.analysis import analyze_run
@@ -22,7 +22,7 @@ from aftertune.stages.judge import judge
 from aftertune.stages.observe import observe
 from aftertune.stages.tune import take_checkpoints, tune
 from aftertune.store import RunDirectory, shard_sums
-from aftertune.study import OpenAISpec, Study, same_checkpoints
+from aftertune.study import OpenAISpec, same_checkpoints
 from aftertune.tuning.training import OwnTrainers, Trainers
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def run_stages(
 
 
 def _tune(runs: list[RunDirectory], engines: "_Engines", progress: Progress) -> None:
-    first = _study(runs[0])
+    first = runs[0].study
     for run in runs:
-        if run.main is not None and same_checkpoints(first, _study(run)):
+        if run.main is not None and same_checkpoints(first, run.study):
             take_checkpoints(run)
         else:
             tune(
@@ -137,7 +137,7 @@ def _generate(runs: list[RunDirectory], engines: "_Engines", progress: Progress)
 
 def _variation_runs(run: RunDirectory) -> list[RunDirectory]:
     """Those of one engine and model stand together, the study's own first: each is loaded once."""
-    runs = [run.of_variation(v.name, draws_anew=v.draws_anew) for v in _study(run).variations]
+    _, *runs = run.parts()
     if not runs:
         return []
     own, keys = _setup(run).key, {one.root: _setup(one).key for one in runs}
@@ -176,16 +176,12 @@ def _of(run: RunDirectory, progress: Progress) -> Progress:
     return lambda stage, done, total: progress(f"{stage} · {run.variation}", done, total)
 
 
-def _study(run: RunDirectory) -> Study:
-    return Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
-
-
 def _setup(run: RunDirectory) -> Setup:
-    entry: dict[str, Any] = dict(run.read_manifest()["model"])
-    path = entry.pop("path")
-    if path is None:  # an endpoint has it
-        return Setup(_study(run), None)
-    return Setup(_study(run), ModelSource(path=Path(path), **entry))
+    entry = run.model
+    if entry.path is None:  # an endpoint has it
+        return Setup(run.study, None)
+    found = ModelSource(entry.name, Path(entry.path), entry.sha256, entry.source, entry.licence)
+    return Setup(run.study, found)
 
 
 @contextmanager
@@ -196,8 +192,7 @@ def _timed(run: RunDirectory, stage: str) -> Generator[None]:
     yield
     seconds = time.monotonic() - start
     run.tell("stage ends", stage=stage, seconds=round(seconds, 3))
-    manifest = run.read_manifest()
-    spent = manifest.get("stages_s", {})
+    spent = run.read_manifest().stages_s
     run.update_manifest(
         stages_s={**spent, stage: round(spent.get(stage, 0.0) + seconds, 1)},
         shards=shard_sums(run.log),

@@ -251,7 +251,7 @@ def test_a_finished_checkpoint_that_changed_is_no_reproduction(
     mine = Path(shutil.copytree(checkpoints(made, "chat")[0], tmp_path / "mine"))
     out = tmp_path / "audit"
     audited(tiny_model, mine, "--n", "2", "--max-tokens", "4", "--out", out)
-    assert RunDirectory(out).read_manifest()["finished"]["mine"][0]["kind"] == "adapter"
+    assert RunDirectory(out).read_manifest().finished["mine"][0].kind == "adapter"
     shutil.copyfile(
         Path(checkpoints(made, "chat")[1]) / "adapter_model.safetensors", mine / "adapter_model.safetensors"
     )

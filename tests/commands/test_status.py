@@ -73,7 +73,7 @@ def test_the_log_tells_each_stage_shard_and_training(finished: Path):
     assert sum(e["rows"] for e in events if e["event"] == "shard" and e["stage"] == "generate") == 99
     assert sum(e["event"] == "training" for e in events) == 4
     assert all(e["process_s"] >= 0 and e["pid"] > 0 for e in events)
-    sums = RunDirectory(finished).read_manifest()["shards"]
+    sums = RunDirectory(finished).read_manifest().shards
     assert sums == shard_sums(finished / "log.jsonl")
     assert sums["generate"]["rows"] == 99
     assert 0 <= sums["generate"]["longest_s"] <= sums["generate"]["total_s"]

@@ -117,7 +117,7 @@ def test_every_request_has_exactly_one_response(run: RunDirectory):
     assert set(found["key"]) == set(asked["key"])
     assert found["status"].is_in(["ok", "empty"]).all()
     assert set(found["finish"].unique()) <= {"stop", "length"}
-    identity = run.read_manifest()["engine"]
+    identity = run.read_manifest().recorded()["engine"]
     assert identity["engine"] == "vllm"
     assert identity["batch_invariant"] is False
 

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from variation_results import MANIFEST, STUDY
+from variation_results import MANIFEST, STUDY, with_model
 
 from aftertune.records.analysis import Analysis, Missing
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 from aftertune.report.checklist import checklist
 from aftertune.report.recorded import NOT_RECORDED, entries, look, named, pairs, text_of
 
 
-def answers(analysis: Analysis, manifest: dict[str, Any], study: dict[str, Any]) -> dict[str, str]:
+def answers(analysis: Analysis, manifest: Manifest, study: dict[str, Any]) -> dict[str, str]:
     found = [pair for group in checklist(analysis, manifest, study) for pair in group.answers]
     assert len(dict(found)) == len(found), "one question twice"
     return dict(found)
@@ -23,7 +24,7 @@ def test_it_is_filled_in_from_manifest_study_and_analysis(base: str, varied: Ana
     expected = {
         "base model": "smollm2-guarded",
         "revision": "none is named: the sha256 says which weights",
-        "sha256": MANIFEST["model"]["sha256"],
+        "sha256": MANIFEST.model and MANIFEST.model.sha256,
         "sha256 of the chat template": "dc126cf0155881b6",
         "training seeds": "5",
         "recipe chat": "data packaged:chat, answers data, n 64, method lora, rank 8, alpha not set, epochs "
@@ -57,10 +58,8 @@ def test_it_is_filled_in_from_manifest_study_and_analysis(base: str, varied: Ana
     assert {question: said.get(question) for question in expected} == expected
 
 
-@pytest.mark.parametrize(
-    "manifest", [{}, {"model": None, "judges": [None], "tasks": "x", "engine": [], "scan": {}}]
-)
-def test_what_is_absent_is_not_recorded_and_never_blank(varied: Analysis, manifest: dict[str, Any]):
+@pytest.mark.parametrize("manifest", [Manifest(), Manifest(model=None, engine=None, git=None)])
+def test_what_is_absent_is_not_recorded_and_never_blank(varied: Analysis, manifest: Manifest):
     said = answers(varied, manifest, {})
     assert all(answer.strip() for answer in said.values())
     for question in (
@@ -93,7 +92,7 @@ def test_missing_judgments_are_counted_by_cell(base: str, varied: Analysis):
     every = varied.model_copy(
         update={"rates": tuple(r.model_copy(update={"missing": gap}) for r in varied.rates)}
     )
-    assert answers(every, {}, {})["more"] == "12 further cells, in the table of rates"
+    assert answers(every, Manifest(), {})["more"] == "12 further cells, in the table of rates"
 
 
 def test_judges_with_settings_of_their_own_show_them_and_no_key(varied: Analysis):
@@ -104,7 +103,7 @@ def test_judges_with_settings_of_their_own_show_them_and_no_key(varied: Analysis
 
 
 def test_it_stands_on_the_page_in_markdown_and_alone(varied: Analysis, tmp_path: Path):
-    evil = MANIFEST | {"model": {"name": "<b>*evil*</b>|\u202e"}}
+    evil = with_model(MANIFEST, "<b>*evil*</b>|\u202e")
     write_report(varied, examples=None, manifest=evil, study=STUDY, out=tmp_path)
     page, report, alone = (
         (tmp_path / name).read_text("utf-8") for name in ("index.html", "report.md", "checklist.md")

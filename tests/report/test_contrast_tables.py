@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import summary, write_report
 from aftertune.report.contrast_tables import categories, controls, design, signs
 
@@ -27,7 +28,7 @@ def test_they_show_what_the_analysis_holds_and_compute_nothing(base: str, analys
 
 
 def test_they_stand_folded_in_the_page_and_as_csv(analysis: Analysis, tmp_path: Path):
-    write_report(analysis, examples=None, manifest={}, out=tmp_path)
+    write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path)
     page = (tmp_path / "index.html").read_text("utf-8")
     for title in (
         "Differences by category", "Do benchmarks and judges agree?", "A/A controls",
@@ -44,14 +45,14 @@ def test_they_stand_folded_in_the_page_and_as_csv(analysis: Analysis, tmp_path: 
 def test_without_rows_they_are_absent(analysis: Analysis, tmp_path: Path):
     names = ("categories", "signs", "controls")
     bare = analysis.model_copy(update=dict.fromkeys(names, ()) | {"design": None})
-    write_report(bare, examples=None, manifest={}, out=tmp_path)
+    write_report(bare, examples=None, manifest=Manifest(), out=tmp_path)
     page = (tmp_path / "index.html").read_text("utf-8")
     assert "A/A controls" not in page and "The design that was found" not in page
 
 
 def test_what_was_chosen_after_the_run_is_called_so(analysis: Analysis, tmp_path: Path):
     late = analysis.model_copy(update={"post_hoc": ("margin", "primary")})
-    write_report(late, examples=None, manifest={}, out=tmp_path)
+    write_report(late, examples=None, manifest=Manifest(), out=tmp_path)
     for name in ("index.html", "report.md"):
         text = (tmp_path / name).read_text("utf-8")
         assert "The margin is 5.0 points, chosen after the run (post hoc)" in text

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import explorer, write_report
 from aftertune.report.explorer import FLAGS, Explorer, pack
 from aftertune.report.select import Headline, headline
@@ -138,7 +139,7 @@ def test_hostile_text_is_made_visible_and_inert(
     index, (item,) = unpacked(packed.index), unpacked(packed.pieces[0])
     assert index["items"]["id"] == [SHOWN] and index["categories"] == [SHOWN]
     assert item["p"] == SHOWN and item["t"][1] == SHOWN
-    text = write_report(analysis, examples=frame, manifest={}, out=tmp_path).read_text()
+    text = write_report(analysis, examples=frame, manifest=Manifest(), out=tmp_path).read_text()
     assert text.count("<script") == text.count("</script>") == 4  # the index, the counts, the script, a piece
     assert "<!--" not in text and "\u202e" not in text
     script = re.findall(r"<script>(.*?)</script>", text, flags=re.S)[0]
@@ -149,7 +150,7 @@ def test_a_report_without_responses_has_no_explorer(
     base: str, analysis: Analysis, head: Headline, examples, tmp_path
 ):
     assert pack(examples.clear(), head, models=[base, "chat"], base=base) is None
-    text = write_report(analysis, examples=None, manifest={}, out=tmp_path).read_text()
+    text = write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path).read_text()
     assert 'id="explorer"' not in text and "octet-stream" not in text
 
 

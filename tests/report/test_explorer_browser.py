@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 from conftest import example_rows
 
@@ -43,7 +44,7 @@ def frame(base: str) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def url(base: str, analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("page")
-    return write_report(analysis, examples=frame(base), manifest={}, out=out).as_uri()
+    return write_report(analysis, examples=frame(base), manifest=Manifest(), out=out).as_uri()
 
 
 @pytest.fixture(scope="module")

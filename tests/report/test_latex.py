@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 from aftertune.report.latex import escape, latex_table, latex_tables
 from aftertune.report.select import headline
@@ -123,7 +124,7 @@ def whole(analysis: Analysis) -> str:
 
 
 def test_the_file_is_whole_and_its_numbers_are_the_page_s(base: str, varied: Analysis, tmp_path: Path):
-    write_report(varied, examples=None, manifest={}, out=tmp_path)
+    write_report(varied, examples=None, manifest=Manifest(), out=tmp_path)
     tex = (tmp_path / "tables.tex").read_text("utf-8")
     assert tex == whole(varied)
     assert braces(tex) == 0

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from variation_results import MANIFEST, STUDY
+from variation_results import MANIFEST, STUDY, with_model
 
 from aftertune.records.analysis import Agreement, Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 from aftertune.report.methods_paragraph import Methods, methods_paragraph
 from aftertune.report.references import REFERENCES, bibtex
@@ -86,13 +87,13 @@ def test_citations_follow_the_methods_that_were_used(analysis: Analysis):
         negative_agreement=None, cohen_kappa=None, gwet_ac1=None,
     )  # fmt: skip
     changed = analysis.model_copy(update={"differences": paired, "agreement": (agreement,)})
-    keys = cited(methods_paragraph(changed, {}, {}).latex)
+    keys = cited(methods_paragraph(changed, Manifest(), {}).latex)
     assert {"mcnemar1947note", "newcombe1998paired", "cohen1960coefficient", "gwet2008computing"} <= keys
     assert "zou2008construction" not in keys
 
 
 def test_a_table_without_a_run_says_what_is_not_recorded(analysis: Analysis):
-    found = methods_paragraph(analysis, {}, {}).markdown
+    found = methods_paragraph(analysis, Manifest(), {}).markdown
     assert found.startswith("We analysed a table of observations with aftertune (Fraser et al. 2025).")
     assert "Not recorded: the base model, tuning and decodings, the engine and the judges' versions." in found
     assert "was chosen at a time that is not recorded" in found
@@ -123,13 +124,12 @@ def test_seeds_are_counted_or_named(varied: Analysis, seeds: Any, said: str):
 
 def test_served_models_are_no_trainings(varied: Analysis):
     study = STUDY | {"recipes": {"tuned": {"served": ["ft:a", "ft:b"]}}}
-    assert (
-        "Recipe tuned is 2 finished models of an endpoint." in methods_paragraph(varied, {}, study).markdown
-    )
+    found = methods_paragraph(varied, Manifest(), study).markdown
+    assert "Recipe tuned is 2 finished models of an endpoint." in found
 
 
 def test_names_of_any_kind_are_escaped(varied: Analysis, tmp_path: Path):
-    evil = MANIFEST | {"model": {"name": "<b>m_odel%$&\u202e"}}
+    evil = with_model(MANIFEST, "<b>m_odel%$&\u202e")
     write_report(varied, examples=None, manifest=evil, study=STUDY, out=tmp_path)
     latex, markdown = ((tmp_path / name).read_text("utf-8") for name in ("methods.tex", "methods.md"))
     assert r"\textless{}b\textgreater{}m\_odel\%\$\&$\langle$U+202E$\rangle$" in latex

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.records.analysis import Analysis, Bounds, Missing, Rate
+from aftertune.records.manifest import Manifest
 from aftertune.report import summary, write_report
 
 ONE_SEED = "one seed: it cannot say what another would give"
@@ -83,7 +84,7 @@ CASES = {
 @pytest.mark.parametrize("change", CASES, ids=lambda change: change.__name__)
 def test_absent_values_are_said_in_words(analysis: Analysis, tmp_path: Path, change):
     changed = change(analysis)
-    write_report(changed, examples=None, manifest={"git": None}, out=tmp_path)
+    write_report(changed, examples=None, manifest=Manifest(git=None), out=tmp_path)
     pages = {p.name: p.read_text(encoding="utf-8") for p in tmp_path.rglob("*") if p.is_file()}
     pages["index.html"] = re.sub(r"<(style|script)\b.*?</\1>", "", pages["index.html"], flags=re.S)
     for words in CASES[change]:
@@ -102,7 +103,7 @@ def test_absent_values_are_said_in_words(analysis: Analysis, tmp_path: Path, cha
 
 def test_a_study_without_a_primary_says_so(analysis: Analysis, tmp_path: Path):
     loose = analysis.model_copy(update={"primary": None})
-    write_report(loose, examples=None, manifest={}, out=tmp_path)
+    write_report(loose, examples=None, manifest=Manifest(), out=tmp_path)
     text = (tmp_path / "index.html").read_text()
     assert "No primary contrast was fixed before the run" in text
     assert "No responses are shown" in text

@@ -11,6 +11,7 @@ import pytest
 from variation_results import with_variations
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import summary, theme, write_report
 from aftertune.report.examples import choose
 from aftertune.report.figures import figures
@@ -31,7 +32,9 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def out(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(analysis, examples=None, manifest={}, out=tmp_path_factory.mktemp("report")).parent
+    return write_report(
+        analysis, examples=None, manifest=Manifest(), out=tmp_path_factory.mktemp("report")
+    ).parent
 
 
 def table(out: Path, name: str) -> list[dict[str, str]]:
@@ -77,7 +80,7 @@ def test_what_is_drawn_is_valid_vega_lite(
 
     vegalite_to_svg = theme.vl_convert.vegalite_to_svg
     monkeypatch.setattr(theme.vl_convert, "vegalite_to_svg", draw)
-    write_report(analysis, examples=None, manifest={}, out=tmp_path)
+    write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path)
     assert len(drawn) > 5
     validator = jsonschema.Draft7Validator(altair.load_schema())
     assert [error.message for spec in drawn for error in validator.iter_errors(spec)] == []

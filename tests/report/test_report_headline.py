@@ -7,6 +7,7 @@ import pytest
 
 from aftertune.analysis import analyze
 from aftertune.commands.gate import gate_lines, gate_of
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 from aftertune.report.select import headline
 from aftertune.report.summary import summary
@@ -46,7 +47,7 @@ def test_a_primary_contrast_without_judgments_is_said_and_gets_no_number(tmp_pat
     assert line in summary(found)
     gated = gate_of(found)
     assert gated.outcome == "insufficient evidence" and why in "\n".join(gate_lines(gated))
-    page = write_report(found, examples=None, manifest={}, out=tmp_path)
+    page = write_report(found, examples=None, manifest=Manifest(), out=tmp_path)
     for file in (page, tmp_path / "report.md"):
         assert line in file.read_text("utf-8")
 
@@ -77,7 +78,7 @@ def test_a_table_of_accuracies_never_speaks_of_safety(tmp_path: Path):
     gated = gate_of(found)
     assert gated.models[0].verdict == "less accurate"
     told = [summary(found, in_full=True), *gate_lines(gated)]
-    write_report(found, examples=None, manifest={}, out=tmp_path)
+    write_report(found, examples=None, manifest=Manifest(), out=tmp_path)
     told += [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.suffix in (".md", ".tex")]
     told += [
         path.read_text("utf-8").partition("\n")[2] for path in (tmp_path / "tables").glob("*.csv")

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 
 EVIL = "<script>alert(\"x\")</script><img src=x onerror='y'>\u202eevil\x1b[31m & </blockquote>"
@@ -68,7 +69,9 @@ def everything(out: Path) -> dict[str, bytes]:
 def test_the_page_is_whole_and_loads_nothing(
     base: str, analysis: Analysis, examples: pl.DataFrame, tmp_path: Path
 ):
-    path = write_report(analysis, examples=examples, manifest={"versions": {"torch": "2.13.0"}}, out=tmp_path)
+    path = write_report(
+        analysis, examples=examples, manifest=Manifest(versions={"torch": "2.13.0"}), out=tmp_path
+    )
     assert path == tmp_path / "index.html"
     text, page = read(tmp_path)
     assert not LOADS.search(text)
@@ -102,7 +105,7 @@ def test_every_text_of_a_model_is_escaped(analysis: Analysis, tmp_path: Path, ma
     write_report(
         analysis,
         examples=frame,
-        manifest={f"key {EVIL}": f"value {EVIL}", "deep": {"a": [EVIL]}},
+        manifest=Manifest.model_validate({f"key {EVIL}": f"value {EVIL}", "deep": {"a": [EVIL]}}),
         out=tmp_path,
     )
     text, page = read(tmp_path)
@@ -118,7 +121,7 @@ def test_names_from_a_table_are_escaped_everywhere(analysis: Analysis, tmp_path:
         .replace('"chat"', f'"chat{EVIL_JSON}"')
         .replace('"malware"', f'"mal{EVIL_JSON}"')
     )
-    write_report(Analysis.model_validate_json(raw), examples=None, manifest={}, out=tmp_path)
+    write_report(Analysis.model_validate_json(raw), examples=None, manifest=Manifest(), out=tmp_path)
     _, page = read(tmp_path)
     assert "b" not in page.tags and "img" not in page.tags
     for name, content in everything(tmp_path).items():
@@ -135,12 +138,12 @@ EVIL_JSON = "<b>\\u202ea|b](http://x)"
 def test_the_same_input_gives_the_same_bytes(analysis: Analysis, examples: pl.DataFrame, tmp_path: Path):
     for name in ("one", "two"):
         shuffled = examples if name == "one" else examples.reverse()
-        write_report(analysis, examples=shuffled, manifest={"a": 1}, out=tmp_path / name)
+        write_report(analysis, examples=shuffled, manifest=Manifest(study="a"), out=tmp_path / name)
     assert everything(tmp_path / "one") == everything(tmp_path / "two")
 
 
 def test_responses_stay_closed_until_asked_for(analysis: Analysis, examples: pl.DataFrame, tmp_path: Path):
-    write_report(analysis, examples=examples, manifest={}, out=tmp_path)
+    write_report(analysis, examples=examples, manifest=Manifest(), out=tmp_path)
     text = (tmp_path / "index.html").read_text()
     section = text[text.index('id="examples"') : text.index('id="method"')]
     assert section.count('<details class="card">') == 3
@@ -156,9 +159,9 @@ def test_a_manifest_is_shown_as_it_is(analysis: Analysis, tmp_path: Path):
         "git": None,
         "threads": 2,
         "lists": [1, 2],
-        "model": {"files": [{"sha256": "ab"}]},
+        "unknown": {"files": [{"sha256": "ab"}]},
     }
-    write_report(analysis, examples=None, manifest=manifest, out=tmp_path)
+    write_report(analysis, examples=None, manifest=Manifest.model_validate(manifest), out=tmp_path)
     text = (tmp_path / "index.html").read_text()
     for pair in (
         "<dt>git</dt><dd>not given</dd>",
@@ -172,14 +175,14 @@ def test_a_manifest_is_shown_as_it_is(analysis: Analysis, tmp_path: Path):
 def test_an_empty_analysis_says_so(analysis: Analysis, tmp_path: Path):
     names = ("rates", "differences", "components", "consistency", "flips", "warnings")
     empty = analysis.model_copy(update=dict.fromkeys(names, ()) | {"primary": None})
-    write_report(empty, examples=None, manifest={}, out=tmp_path)
+    write_report(empty, examples=None, manifest=Manifest(), out=tmp_path)
     text, _ = read(tmp_path)
     assert "The analysis holds no rates" in text
     assert (tmp_path / "tables" / "rates.csv").read_text().startswith("model,task,decoding,judge,metric,")
 
 
 def test_the_page_adapts(analysis: Analysis, tmp_path: Path):
-    write_report(analysis, examples=None, manifest={}, out=tmp_path)
+    write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path)
     text = (tmp_path / "index.html").read_text()
     for part in ("prefers-color-scheme: dark", "@media print", "max-width: 34rem", 'lang="en"'):
         assert part in text

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import theme, write_report
 from aftertune.report.figure import Figure, Panel
 from aftertune.report.marks import WIDTH
@@ -138,7 +139,7 @@ def test_they_are_valid_vega_lite_and_have_an_alternative_text(
         return vegalite_to_svg(spec, **options)
 
     monkeypatch.setattr(theme.vl_convert, "vegalite_to_svg", draw)
-    write_report(varied, examples=None, manifest={}, out=tmp_path)
+    write_report(varied, examples=None, manifest=Manifest(), out=tmp_path)
     validator = jsonschema.Draft7Validator(altair.load_schema())
     assert [error.message for spec in specs[-4:] for error in validator.iter_errors(spec)] == []
     for name in ("moves-chat-mini-harm-sampled", "movements-mini-harm-sampled"):

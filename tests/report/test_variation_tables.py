@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import single_run_tables, variation_tables, write_report
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.select import Headline, headline
@@ -150,7 +151,7 @@ def test_csv_holds_the_numbers_in_full(varied: Analysis, name: str):
 
 
 def test_the_page_has_both_sections_and_each_table_says_how_to_read_it(varied: Analysis, tmp_path: Path):
-    write_report(varied, examples=None, manifest={}, out=tmp_path)
+    write_report(varied, examples=None, manifest=Manifest(), out=tmp_path)
     page = (tmp_path / "index.html").read_text("utf-8")
     markdown = (tmp_path / "report.md").read_text("utf-8")
     assert page.count('id="variations"') == page.count('id="single-runs"') == 1
@@ -168,7 +169,7 @@ def test_the_page_has_both_sections_and_each_table_says_how_to_read_it(varied: A
 
 
 def test_without_variations_nothing_of_them_is_shown(analysis: Analysis, tmp_path: Path):
-    write_report(analysis, examples=None, manifest={}, out=tmp_path)
+    write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path)
     page = (tmp_path / "index.html").read_text("utf-8")
     assert 'id="variations"' not in page and 'id="single-runs"' not in page
     assert "What moves the score" not in page and "would have said" not in page

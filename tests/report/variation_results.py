@@ -3,6 +3,7 @@
 from typing import Any
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.records.variations import (
     CategoryConsistency,
     Movement,
@@ -208,7 +209,7 @@ def with_variations(analysis: Analysis) -> Analysis:
     return analysis.model_copy(update=found)
 
 
-MANIFEST: dict[str, Any] = {
+MANIFEST = Manifest.model_validate({
     "manifest_version": 1,
     "study": "demo",
     "study_sha256": "4c06d19b99ac" + "0" * 52,
@@ -239,7 +240,14 @@ MANIFEST: dict[str, Any] = {
     "engine": {"engine": "transformers", "numerics": "exact", "dtype": "float32", "threads": 2},
     "reproducibility": {"promise": "the same bytes for any batch", "checked": "when it was opened"},
     "judges_observed": {"refusal-rules": "656a7a83a784b828"},
-}  # fmt: skip
+})  # fmt: skip
+
+
+def with_model(manifest: Manifest, name: str) -> Manifest:
+    """The manifest with another name of the base model."""
+    assert manifest.model is not None
+    return manifest.model_copy(update={"model": manifest.model.model_copy(update={"name": name})})
+
 
 STUDY: dict[str, Any] = {
     "name": "demo",

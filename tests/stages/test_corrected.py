@@ -12,6 +12,7 @@ from aftertune.errors import DataError
 from aftertune.records import LABEL_COLUMNS
 from aftertune.records.analysis import Analysis
 from aftertune.records.calibration import Calibration
+from aftertune.records.manifest import Manifest
 from aftertune.report.csv_tables import csv_files
 from aftertune.report.page import write_report
 from aftertune.stats import JudgeError, rogan_gladen
@@ -225,7 +226,7 @@ def test_too_few_labels_and_labels_of_other_responses(tmp_path):
 
 def test_the_report_shows_raw_and_corrected(tmp_path):
     analysis = analyze_run(run_of(tmp_path), calibration=calibration(tmp_path))
-    page = write_report(analysis, examples=None, manifest={}, out=tmp_path / "report")
+    page = write_report(analysis, examples=None, manifest=Manifest(), out=tmp_path / "report")
     html, text = page.read_text("utf-8"), (tmp_path / "report" / "report.md").read_text("utf-8")
     assert "Corrected for the judge" in html and "Corrected for the judge" in text
     assert "50.0%" in text  # (.45 − .1)/.7

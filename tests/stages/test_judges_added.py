@@ -36,7 +36,7 @@ def test_it_judges_without_generating_and_a_later_run_keeps_it(out, small):
     assert {path: path.read_bytes() for path in (out / "responses").glob("*.parquet")} == before
     run(small, out)
     assert judges_seen(out) == {"refusal-rules", ADDED}
-    observed = RunDirectory(out).read_manifest()["judges_observed"]
+    observed = RunDirectory(out).read_manifest().judges_observed
     assert set(observed) == {"refusal-rules", ADDED}
 
 

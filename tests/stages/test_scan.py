@@ -131,7 +131,7 @@ def test_check_prints_what_was_found_and_the_manifest_keeps_it(study_file: Path)
     run = RunDirectory(study_file.parent / "run")
     run.root.mkdir()
     prepare(run, study_file)
-    manifest = run.read_manifest()
+    manifest = run.read_manifest().recorded()
     assert [entry["recipe"] for entry in manifest["scan"]] == ["mine", "own", "mixed"]
     assert manifest["scan"][0]["overlaps"][0] == {
         "task": "t", "item": "x7", "row": 1, "part": "user", "share": 1.0,

@@ -59,7 +59,7 @@ def served_study(url: str, **changes: Any) -> dict[str, Any]:
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    return RunDirectory(out).read_manifest()
+    return RunDirectory(out).read_manifest().recorded()
 
 
 def test_from_check_to_report_without_a_model_on_this_machine(

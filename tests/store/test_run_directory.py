@@ -92,10 +92,9 @@ def test_a_full_disk_does_not_stop_the_lock(tmp_path: Path, monkeypatch: pytest.
 
 def test_entries_of_the_manifest_are_added_and_changed(tmp_path: Path):
     run = RunDirectory(tmp_path)
-    assert run.read_manifest() == {}
-    run.update_manifest(a=1, b=2)
-    run.update_manifest(b=3)
-    assert run.read_manifest() == {"manifest_version": 1, "a": 1, "b": 3}
+    run.update_manifest(study="a", root_seed=2)
+    run.update_manifest(root_seed=3)
+    assert run.read_manifest().recorded() == {"manifest_version": 1, "study": "a", "root_seed": 3}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def load_corrections(
     """
     labels = _labels(run)
     found = Corrections(
-        versions=run.read_manifest().get("judges_observed", {}),
+        versions=run.read_manifest().judges_observed,
         calibration=read_calibration(Path(calibration)) if calibration else None,
         labelled={} if labels.is_empty() else _labelled_samples(observations, labels),
     )

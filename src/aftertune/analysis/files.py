@@ -12,11 +12,11 @@ from aftertune.analysis.table import normalise_table, read_table
 from aftertune.analysis.varied_runs import greedy_and_exact, half_finished, load_variations
 from aftertune.analysis.warnings import same_text
 from aftertune.errors import DataError, StoreError
-from aftertune.records import Checkpoint, CheckpointStatus
+from aftertune.records import CheckpointStatus
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.sources.columns import TableSpec
 from aftertune.store import RunDirectory, file_sha256, replace
-from aftertune.study import AnalysisSpec, Study
+from aftertune.study import AnalysisSpec
 
 
 def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analysis:
@@ -31,7 +31,7 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         DataError: there are no observations yet, or they or the calibration cannot be read.
         StoreError: the observations are not those that were observed.
     """
-    study = Study.model_validate(run.read_json(run.study_json), strict=False)
+    study = run.study
     observed_sha256 = _unchanged(run)
     named = study.analysis.calibration if calibration is None else str(calibration)
     # A key for each response is half of a table's memory, and seldom asked for.
@@ -78,7 +78,7 @@ def _unchanged(run: RunDirectory) -> str | None:
     if not run.observations.is_file():
         return None
     found = file_sha256(run.observations)
-    if run.read_manifest().get("observations_sha256", found) != found:
+    if run.read_manifest().observations_sha256 not in (None, found):
         raise StoreError(
             f"{run.observations} is not what `aftertune observe` wrote: somebody changed it",
             f"run `aftertune observe {run.root}`; to analyse a table of your own, copy it out of the run",
@@ -94,7 +94,7 @@ def _same_text(run: RunDirectory) -> list[Warning]:
 
 def _unfinished(run: RunDirectory) -> list[Warning]:
     """One for each recipe of which some trainings left no checkpoint (docs/decisions/04)."""
-    checkpoints = [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]
+    checkpoints = run.listed_checkpoints()
     warnings: list[Warning] = []
     for recipe in dict.fromkeys(c.model for c in checkpoints if c.seed is not None):
         mine = [c for c in checkpoints if c.model == recipe]
@@ -112,12 +112,12 @@ def _unfinished(run: RunDirectory) -> list[Warning]:
 
 def _fast_numerics(run: RunDirectory) -> list[Warning]:
     """Whether exact numerics were left to the engine, and this processor has no way to them."""
-    refused = run.read_manifest().get("reproducibility", {}).get("exact_refused")
-    if refused is None:
+    promised = run.read_manifest().reproducibility
+    if promised is None or promised.exact_refused is None:
         return []
     text = (
-        f"the responses were generated with fast numerics: exact ones cannot be promised there ({refused}), "
-        "so a response may change with what stands beside it"
+        "the responses were generated with fast numerics: exact ones cannot be promised there "
+        f"({promised.exact_refused}), so a response may change with what stands beside it"
     )
     remedy = "what it moves is counted with the repeats; greedy decoding is not taken as a fact"
     return [Warning(code="fast_numerics", text=text, remedy=remedy)]
@@ -125,11 +125,12 @@ def _fast_numerics(run: RunDirectory) -> list[Warning]:
 
 def _spelled_out(run: RunDirectory) -> list[Warning]:
     """Whether prompts or tuning rows hold the chat template's own marks, as `check` found them."""
-    marked = run.read_manifest().get("messages") or {}
+    marked = run.read_manifest().messages
+    if marked is None:
+        return []
     found: list[Warning] = []
-    for what, name in (("prompts", "items"), ("tuning rows", "rows")):
-        rows = marked.get(name) or []
-        marks = sorted({mark for row in rows for mark in (*row["control_tokens"], *row["plain_marks"])})
+    for what, rows in (("prompts", marked.items), ("tuning rows", marked.rows)):
+        marks = sorted({mark for row in rows for mark in (*row.control_tokens, *row.plain_marks)})
         if rows:
             text = f"{len(rows)} {what} spell out marks of the chat template ({', '.join(marks)})"
             remedy = (

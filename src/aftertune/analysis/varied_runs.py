@@ -28,19 +28,20 @@ def greedy_and_exact(run: RunDirectory, study: Study) -> frozenset[str]:
 
     What nobody wrote down is taken as not exact.
     """
-    made = run.read_manifest().get("engine", {}).get("numerics", study.numerics)
+    engine = run.read_manifest().engine
+    made = engine.numerics if engine is not None and engine.numerics is not None else study.numerics
     greedy = frozenset(name for name, decoding in study.decodings.items() if decoding.temperature == 0)
     return greedy if made == "exact" else frozenset()
 
 
 def half_finished(run: RunDirectory) -> list[Warning]:
     """One where the study was observed before it was finished; says what the analysis is not about."""
-    left_out = run.read_manifest().get("left_out") or []
+    left_out = run.read_manifest().left_out
     if not left_out:
         return []
     lost = "; ".join(
-        f"{entry['variation']}: "
-        + ("nothing is there" if entry["n_blocks"] is None else f"{entry['judge']} {entry['n_blocks']}")
+        f"{entry.variation}: "
+        + ("nothing is there" if entry.n_blocks is None else f"{entry.judge} {entry.n_blocks}")
         for entry in left_out
     )
     text = (

@@ -15,7 +15,6 @@ from aftertune.errors import DataError, StoreError
 from aftertune.records import BASELINE
 from aftertune.stats import holm, point_estimate
 from aftertune.store import RunDirectory, run_at
-from aftertune.study import Study
 
 _RESPONSE = ("text", "finish", "status")
 
@@ -103,9 +102,9 @@ def compare(a: Path, b: Path) -> Comparison:
         DataError: the two have no cell in common, or observations cannot be read.
     """
     one, two = _observed(a), _observed(b)
-    also = frozenset(p.metric for run in (one, two) if (p := study_of(run).analysis.primary) is not None)
+    also = frozenset(p.metric for run in (one, two) if (p := run.study.analysis.primary) is not None)
     theirs, ours = _groups(one, also), _groups(two, also)
-    level = study_of(one).analysis.level
+    level = one.study.analysis.level
     cells = tuple(_adjusted(_changes(one, two, theirs, ours), level))
     names = _names(theirs), _names(ours)
     if not cells:
@@ -130,18 +129,9 @@ def compare(a: Path, b: Path) -> Comparison:
     )
 
 
-def study_of(run: RunDirectory) -> Study:
-    """A run's study."""
-    return Study.model_validate(run.read_json(run.study_json), strict=False)
-
-
 def parts_of(run: RunDirectory) -> dict[str, RunDirectory]:
     """The baseline's directory and each variation's, by name."""
-    variations = study_of(run).variations
-    return {
-        BASELINE: run,
-        **{v.name: run.of_variation(v.name, draws_anew=v.draws_anew) for v in variations},
-    }
+    return {part.variation: part for part in run.parts()}
 
 
 def responses_of(run: RunDirectory) -> pl.DataFrame:
@@ -256,7 +246,7 @@ def _names(groups: dict[_Key, MetricCells]) -> set[str]:
 
 
 def _settings(a: RunDirectory, b: RunDirectory) -> Settings:
-    one, two = study_of(a).analysis, study_of(b).analysis
+    one, two = a.study.analysis, b.study.analysis
     return Settings(
         one.level, one.margin, min(one.max_missing, two.max_missing), deterministic=_certain(a) & _certain(b)
     )
@@ -264,8 +254,9 @@ def _settings(a: RunDirectory, b: RunDirectory) -> Settings:
 
 def _certain(run: RunDirectory) -> frozenset[str]:
     """The decodings without draws: greedy, under numerics that the run wrote down as exact."""
-    exact = run.read_manifest().get("engine", {}).get("numerics") == "exact"
-    return frozenset(name for name, d in study_of(run).decodings.items() if exact and d.temperature == 0)
+    engine = run.read_manifest().engine
+    exact = engine is not None and engine.numerics == "exact"
+    return frozenset(name for name, d in run.study.decodings.items() if exact and d.temperature == 0)
 
 
 def _change(variation: str, theirs: ModelCell, ours: ModelCell, settings: Settings) -> CellChange:

@@ -1,7 +1,6 @@
 """What an export is made from: the judgments of a run or an import, each with its prompt and response."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from aftertune.records import JUDGMENT_COLUMNS, JudgmentStatus
 from aftertune.records.analysis import Analysis
 from aftertune.store import ImportDirectory, RunDirectory, file_sha256, read_shards
 from aftertune.store.shards import empty_frame
-from aftertune.study import Study
 
 # Of a manifest, what says how responses and judgments were made.
 _MANIFEST = ("study_sha256", "root_seed", "versions", "model", "engine", "tasks", "judges", "git")
@@ -90,7 +88,7 @@ def _of_import(directory: ImportDirectory) -> Judged:
 
 
 def _of_run(run: RunDirectory) -> Judged:
-    study = Study.model_validate(run.read_json(run.study_json), strict=False)
+    study = run.study
     observations = run.read_table(run.observations)
     frames = [
         _joined(
@@ -99,19 +97,13 @@ def _of_run(run: RunDirectory) -> Judged:
             _slim(part.read_responses()),
             _evidence(part),
         )
-        for part in _parts(run, study)
+        for part in run.parts()
         if part.items.is_file()
     ]
     decodings = {name: decoding.model_dump(mode="json") for name, decoding in study.decodings.items()}
-    manifest = run.read_manifest()
+    manifest = run.read_manifest().recorded()
     told = {"aftertune": __version__, **{key: manifest[key] for key in _MANIFEST if key in manifest}}
     return Judged(pl.concat(frames), decodings, told, _made(run.observations))
-
-
-def _parts(run: RunDirectory, study: Study) -> Iterator[RunDirectory]:
-    yield run
-    for variation in study.variations:
-        yield run.of_variation(variation.name, draws_anew=variation.draws_anew)
 
 
 def _slim(responses: pl.DataFrame) -> pl.DataFrame:
@@ -121,7 +113,7 @@ def _slim(responses: pl.DataFrame) -> pl.DataFrame:
 
 def _evidence(run: RunDirectory) -> pl.DataFrame:
     """What the judges said in their own words; of one that was asked again after a failure, the last."""
-    observed = run.read_manifest().get("judges_observed", {})
+    observed = run.read_manifest().judges_observed
     folders = [run.judgments(name, sha256) for name, sha256 in observed.items()]
     found = pl.concat(
         [

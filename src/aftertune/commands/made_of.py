@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from aftertune.records.manifest import Manifest
 from aftertune.store import RunDirectory
 
 # Of the manifest, what can change a number. Times, places and licences cannot.
@@ -42,13 +43,13 @@ def settings_changed(a: RunDirectory, b: RunDirectory) -> tuple[Changed, ...]:
     return changed(a.read_json(a.study_json), b.read_json(b.study_json))
 
 
-def makings_changed(a: dict[str, Any], b: dict[str, Any]) -> tuple[Changed, ...]:
+def makings_changed(a: Manifest, b: Manifest) -> tuple[Changed, ...]:
     """What differs between two manifests and can change numbers.
 
     Versions, hardware, the engine's identity, template, model, tuning data, tasks and judges, the last by
     their hashes.
     """
-    return changed(_makings(a), _makings(b))
+    return changed(_makings(a.recorded()), _makings(b.recorded()))
 
 
 def changed(a: dict[str, Any], b: dict[str, Any]) -> tuple[Changed, ...]:

@@ -315,7 +315,7 @@ def _variance(component: "Component | None") -> float:
 
 def _measured(run: RunDirectory) -> Costs | None:
     """Seconds of a training and of a response, from the manifest's stages; None where there are none."""
-    stages = run.read_manifest().get("stages_s", {})
+    stages = run.read_manifest().stages_s
     trained, files = set[str | None](), set[Path]()  # variations share them
     for part in parts_of(run).values():
         files |= set(part.responses.glob("*.parquet"))

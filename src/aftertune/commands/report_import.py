@@ -9,6 +9,7 @@ import polars as pl
 from aftertune.errors import StoreError
 from aftertune.records import BASELINE
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.store import ImportDirectory
 
 
@@ -51,10 +52,10 @@ def examples_of(directory: ImportDirectory) -> pl.DataFrame:
     )
 
 
-def _manifest(record: dict[str, Any]) -> dict[str, Any]:
+def _manifest(record: dict[str, Any]) -> Manifest:
     """What the page shows of where its numbers come from."""
     tools = sorted({source["tool"] for source in record["sources"]})
-    return {
+    found = {
         "study": record["study"],
         "imported_from": tools,
         "versions": {"aftertune": record["aftertune"]},
@@ -62,3 +63,4 @@ def _manifest(record: dict[str, Any]) -> dict[str, Any]:
         "judges_imported": record["judges"],
         "notes": record["notes"],
     }
+    return Manifest.model_validate(found)

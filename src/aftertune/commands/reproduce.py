@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aftertune.commands.compare import CellChange, Comparison, compare, study_of
+from aftertune.commands.compare import CellChange, Comparison, compare
 from aftertune.commands.first_difference import FirstDifference, Matched, match_runs
 from aftertune.commands.made_of import Changed, changed, flattened, makings_changed
 from aftertune.errors import AftertuneError, StoreError, StudyError
@@ -80,7 +80,7 @@ def reproduce(directory: Path, out: Path | None = None, *, progress: Progress = 
             f"{directory} has no observations: it was not finished", "finish it with `aftertune run` first"
         )
     target = RunDirectory(out or directory.resolve().with_name(f"{directory.resolve().name}-reproduced"))
-    mark = {"run": str(directory.resolve()), "study_sha256": run.read_manifest()["study_sha256"]}
+    mark = {"run": str(directory.resolve()), "study_sha256": run.read_manifest().study_sha256}
     _refuse_taken(target, mark)
     study_file = _study_file(run)
     _refuse_changed(run)
@@ -96,7 +96,7 @@ def reproduce(directory: Path, out: Path | None = None, *, progress: Progress = 
 def here_changed(run: RunDirectory) -> tuple[Changed, ...]:
     """The versions and the hardware that differ here from a run's manifest, the run's value first."""
     manifest = run.read_manifest()
-    there = {name: manifest.get(name, {}) for name in ("versions", "hardware")}
+    there = {"versions": manifest.versions or {}, "hardware": manifest.hardware or {}}
     return changed(there, {"versions": versions(), "hardware": hardware()})
 
 
@@ -141,9 +141,9 @@ def _study_file(run: RunDirectory) -> Path:
     Raises:
         StudyError: the trainer's folder has no file like the run's study.yaml.
     """
-    if not any(isinstance(recipe, CommandRecipe) for recipe in study_of(run).recipes.values()):
+    if not any(isinstance(recipe, CommandRecipe) for recipe in run.study.recipes.values()):
         return run.study_json
-    folder, text = Path(run.read_manifest()["study_folder"]), run.study_file.read_bytes()
+    folder, text = run.study_folder, run.study_file.read_bytes()
     files = sorted(file for file in folder.glob("*") if file.is_file() and file.stat().st_size == len(text))
     for file in files:
         if file.read_bytes() == text:
@@ -160,7 +160,7 @@ def _refuse_changed(run: RunDirectory) -> None:
     Raises:
         StudyError: a file has moved, or what the study names is not what it was.
     """
-    study = study_of(run)
+    study = run.study
     for key, value in flattened(run.read_json(run.study_json)).items():
         named = isinstance(value, str) and key.rpartition(".")[2] in _PATHS and Path(value).is_absolute()
         if named and not Path(value).exists():
@@ -175,14 +175,10 @@ def _refuse_changed(run: RunDirectory) -> None:
         part = run if name == BASELINE else run.of_variation(name, draws_anew=False)
         manifest = part.read_manifest()
         then = {
-            "model": manifest["model"]["sha256"],
-            **{f"data of {key}": entry["sha256"] for key, entry in manifest["data"].items()},
-            **{f"task {entry['name']}": entry["sha256"] for entry in manifest["tasks"]},
-            **{
-                f"checkpoint {entry['name']}": entry["sha256"]
-                for entries in manifest.get("finished", {}).values()
-                for entry in entries
-            },
+            "model": None if manifest.model is None else manifest.model.sha256,
+            **{f"data of {key}": entry.sha256 for key, entry in manifest.data.items()},
+            **{f"task {entry.name}": entry.sha256 for entry in manifest.tasks},
+            **{f"checkpoint {f.name}": f.sha256 for found in manifest.finished.values() for f in found},
         }
         now = {
             "model": one.model.sha256,
@@ -201,8 +197,9 @@ def _refuse_changed(run: RunDirectory) -> None:
 
 def _held_against(run: RunDirectory, target: RunDirectory) -> Reproduction:
     matched = match_runs(run, target)
-    engines = [one.read_manifest().get("engine", {}).get("numerics", "fast") for one in (run, target)]
-    numerics = "exact" if engines == ["exact", "exact"] else "fast"
+    engines = [one.read_manifest().engine for one in (run, target)]
+    exact = all(engine is not None and engine.numerics == "exact" for engine in engines)
+    numerics = "exact" if exact else "fast"
     compared: Comparison | None = None
     if not matched.same_judgments:
         compared = compare(run.root, target.root)

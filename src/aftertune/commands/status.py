@@ -17,6 +17,7 @@ from aftertune.errors import StoreError
 from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import BASELINE, JudgmentStatus, ResponseStatus
+from aftertune.records.manifest import Manifest, ServedEntry
 from aftertune.records.progress import Left, Part, RunProgress, Spent, State
 from aftertune.store import RunDirectory, content_key, read_events, run_at
 from aftertune.study import FinishedRecipe, ServedRecipe, Study
@@ -33,11 +34,11 @@ def status(directory: Path) -> RunProgress:
         StoreError: the directory is no run, or of a newer aftertune.
     """
     run = run_at(directory)
-    study, manifest = _study(run), run.read_manifest()
+    study, manifest = run.study, run.read_manifest()
     # The log first: a shard is there before its line, so what is told of is among what is then counted.
     process, events = _holder(run), _Events.of(run)
     watched = _Watched(run)
-    runs = [run, *(run.of_variation(v.name, draws_anew=v.draws_anew) for v in study.variations)]
+    runs = run.parts()
     parts = tuple(part for one in runs if one.study_json.is_file() for part in watched.parts(one))
     written = {name: getattr(run, name).exists() for name in ("observations", "analysis", "report")}
     whole = all(part.missing == 0 for part in parts) and all(written.values())
@@ -99,7 +100,7 @@ class _Watched:
 
     def parts(self, run: RunDirectory) -> Iterator[Part]:
         """The trainings, the responses and each judge's judgments of the study or of a variation."""
-        study = _study(run)
+        study = run.study
         yield self._trainings(run, study)
         wanted = self._requests(run)
         yield self._responses(run, study, wanted)
@@ -270,16 +271,16 @@ def _left(stage: str | None, parts: tuple[Part, ...], events: _Events) -> Left:
     return Left(stage=stage, seconds=round(missing * spent / events.rows, 1), why_not="")
 
 
-def _spent(manifest: dict[str, Any], events: _Events, *, at_work: bool) -> Spent:
-    stages = {name: float(seconds) for name, seconds in manifest.get("stages_s", {}).items()}
+def _spent(manifest: Manifest, events: _Events, *, at_work: bool) -> Spent:
+    stages = dict(manifest.stages_s)
     if at_work and events.stage is not None and events.stage_s is not None:
         stages[events.stage] = round(stages.get(events.stage, 0.0) + events.stage_s, 1)
-    served = manifest.get("served") or {}
+    served = manifest.served or ServedEntry()
     return Spent(
         stages_s=stages,
-        usd=served.get("usd"),
-        tokens_in=served.get("prompt_tokens"),
-        tokens_out=served.get("completion_tokens"),
+        usd=served.usd,
+        tokens_in=served.prompt_tokens,
+        tokens_out=served.completion_tokens,
     )
 
 
@@ -306,7 +307,3 @@ def _holder(run: RunDirectory) -> int | None:
     import psutil
 
     return int(number) if psutil.pid_exists(int(number)) else None
-
-
-def _study(run: RunDirectory) -> Study:
-    return Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))

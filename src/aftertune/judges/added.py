@@ -75,7 +75,7 @@ def add_judges(run: RunDirectory, specs: Sequence[JudgeSpec]) -> None:
     Raises:
         StudyError: the study, or an earlier addition with other settings, has the name.
     """
-    study = Study.model_validate(run.read_json(run.study_json), strict=False)
+    study = run.study
     own, added = {spec.name for spec in study.judges}, {spec.name: spec for spec in read_added(run)}
     for spec in specs:
         if spec.name in own:

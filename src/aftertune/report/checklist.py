@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from aftertune.records.analysis import Analysis, Rate
+from aftertune.records.manifest import DataEntry, JudgeEntry, Manifest, ScanEntry
 from aftertune.report import words
 from aftertune.report.recorded import (
     NOT_RECORDED,
@@ -16,6 +17,7 @@ from aftertune.report.recorded import (
     look,
     named,
     pairs,
+    recorded,
     said,
     text_of,
 )
@@ -32,12 +34,12 @@ class Group:
     answers: tuple[Pair, ...]
 
 
-def checklist(analysis: Analysis, manifest: Record, study: Record) -> list[Group]:
+def checklist(analysis: Analysis, manifest: Manifest, study: Record) -> list[Group]:
     """The filled-in checklist.
 
     Args:
         analysis: settings, counts, missing judgments and what was chosen afterwards.
-        manifest: of the run directory; empty where there is none.
+        manifest: of the run directory; without sections where there is none.
         study: study.json; empty where the analysis comes from a table.
     """
     return [
@@ -55,7 +57,7 @@ def checklist(analysis: Analysis, manifest: Record, study: Record) -> list[Group
     ]
 
 
-def _study(analysis: Analysis, manifest: Record, study: Record) -> tuple[Pair, ...]:
+def _study(analysis: Analysis, manifest: Manifest, study: Record) -> tuple[Pair, ...]:
     primary = analysis.primary
     contrast = (
         f"{primary.metric} on {primary.task}, {primary.decoding}, judge {primary.judge}, for "
@@ -66,7 +68,7 @@ def _study(analysis: Analysis, manifest: Record, study: Record) -> tuple[Pair, .
     share = f"{words.percent(analysis.max_missing)} of a cell's judgments"
     return (
         ("study", analysis.study),
-        ("sha256 of the study", said(manifest, "study_sha256")),
+        ("sha256 of the study", text_of(manifest.study_sha256)),
         ("design found", analysis.design.text if analysis.design else NOT_RECORDED),
         ("primary contrast", contrast),
         ("level", f"{analysis.level:.0%}; {fixed('level', analysis.post_hoc, study)}"),
@@ -90,25 +92,25 @@ def _covered(analysis: Analysis) -> str:
     )
 
 
-def _model(manifest: Record, study: Record) -> tuple[Pair, ...]:
-    revision = look(study, "revision")
+def _model(manifest: Manifest, study: Record) -> tuple[Pair, ...]:
+    revision, model = look(study, "revision"), manifest.model
     no_revision = "none is named: the sha256 says which weights" if "revision" in study else NOT_RECORDED
     return (
-        ("base model", said(manifest, "model.name")),
-        ("source", said(manifest, "model.source")),
+        ("base model", text_of(model and model.name)),
+        ("source", text_of(model and model.source)),
         ("revision", text_of(revision) if revision is not None else no_revision),
-        ("sha256", said(manifest, "model.sha256")),
-        ("licence", said(manifest, "model.licence")),
-        ("sha256 of the chat template", said(manifest, "template.sha256")),
+        ("sha256", text_of(model and model.sha256)),
+        ("licence", text_of(model and model.licence)),
+        ("sha256 of the chat template", text_of(manifest.template and manifest.template.sha256)),
     )
 
 
-def _tuning(manifest: Record, study: Record) -> tuple[Pair, ...]:
-    recipes, data, kept = named(study, "recipes"), named(manifest, "data"), named(manifest, "held_out")
-    scans = {str(scan.get("recipe")): scan for scan in entries(manifest, "scan")}
+def _tuning(manifest: Manifest, study: Record) -> tuple[Pair, ...]:
+    recipes, data, kept = named(study, "recipes"), manifest.data, manifest.held_out
+    scans = {scan.recipe: scan for scan in manifest.scan}
     answers: list[Pair] = [
         ("training seeds", said(study, "seeds")),
-        ("root seed", said(manifest, "root_seed")),
+        ("root seed", text_of(manifest.root_seed)),
     ]
     for name in dict.fromkeys((*recipes, *data)):
         answers.append((f"recipe {name}", pairs(recipes[name]) if name in recipes else NOT_RECORDED))
@@ -117,7 +119,7 @@ def _tuning(manifest: Record, study: Record) -> tuple[Pair, ...]:
         elif "data" in recipes.get(name, {}):
             answers.append((f"data of {name}", NOT_RECORDED))
         if name in kept:
-            answers.append((f"rows held out by {name}", text_of(kept[name])))
+            answers.append((f"rows held out by {name}", text_of(recorded(kept[name]))))
         if name in scans:
             answers.append((f"scan of {name}'s data", _scan(scans[name])))
     if len(answers) == 2:
@@ -125,27 +127,27 @@ def _tuning(manifest: Record, study: Record) -> tuple[Pair, ...]:
     return tuple(answers)
 
 
-def _data(data: Record) -> str:
-    source, rows, licence, sha = (said(data, key) for key in ("source", "n_rows", "licence", "sha256"))
-    return f"{source}, {rows} rows, licence {licence}, sha256 {sha}"
+def _data(data: DataEntry) -> str:
+    rows, licence = text_of(data.n_rows), text_of(data.licence)
+    return f"{text_of(data.source)}, {rows} rows, licence {licence}, sha256 {text_of(data.sha256)}"
 
 
-def _scan(scan: Record) -> str:
+def _scan(scan: ScanEntry) -> str:
     return (
-        f"overlaps with the tasks' items: {said(scan, 'overlaps')}; rows that refuse: "
-        f"{said(scan, 'refusing')}; "
-        f"of a kind known to remove safety: {said(scan, 'dangerous')}"
+        f"overlaps with the tasks' items: {text_of(list(scan.overlaps))}; rows that refuse: "
+        f"{text_of(None if scan.refusing is None else list(scan.refusing))}; "
+        f"of a kind known to remove safety: {text_of(scan.dangerous)}"
     )
 
 
-def _tasks(manifest: Record, study: Record) -> tuple[Pair, ...]:
+def _tasks(manifest: Manifest, study: Record) -> tuple[Pair, ...]:
     tasks = [
         (
-            f"task {said(task, 'name')}",
-            f"{said(task, 'n_items')} items, intent {said(task, 'intent')}, {said(task, 'source')}, "
-            f"licence {said(task, 'licence')}, sha256 {said(task, 'sha256')}",
+            f"task {text_of(task.name)}",
+            f"{task.n_items} items, intent {text_of(task.intent)}, {text_of(task.source)}, "
+            f"licence {text_of(task.licence)}, sha256 {text_of(task.sha256)}",
         )
-        for task in entries(manifest, "tasks")
+        for task in manifest.tasks
     ]
     decodings = [(f"decoding {name}", pairs(d)) for name, d in named(study, "decodings").items()]
     return (
@@ -154,59 +156,50 @@ def _tasks(manifest: Record, study: Record) -> tuple[Pair, ...]:
     )
 
 
-def _engine(manifest: Record, study: Record) -> tuple[Pair, ...]:
-    engine = manifest.get("engine")
-    name = next((found for key in ("engine", "name") if (found := look(engine, key)) is not None), None)
+def _engine(manifest: Manifest, study: Record) -> tuple[Pair, ...]:
+    engine, promised = manifest.engine, manifest.reproducibility
     asked = look(study, "numerics")
-    more = [
-        (title, said(manifest, key))
-        for title, key in (
-            ("the endpoint and its seed", "endpoint_seed"),
-            ("what the endpoint said", "served"),
-        )
-        if key in manifest
-    ]
+    said = (
+        ("the endpoint and its seed", manifest.endpoint_seed),
+        ("what the endpoint said", manifest.served),
+    )
     return (
-        ("engine", text_of(name)),
-        ("dtype", said(engine, "dtype")),
-        ("numerics", said(engine, "numerics")),
+        ("engine", text_of(engine and (engine.engine or engine.name))),
+        ("dtype", text_of(engine and engine.dtype)),
+        ("numerics", text_of(engine and engine.numerics)),
         (
             "numerics that the study asked for",
             "left to the default" if "numerics" in study and asked is None else text_of(asked),
         ),
-        ("the engine's identity", text_of(engine)),
-        ("reproducibility that it promises", said(manifest, "reproducibility.promise")),
-        ("how that was checked", said(manifest, "reproducibility.checked")),
-        *more,
+        ("the engine's identity", text_of(engine and recorded(engine))),
+        ("reproducibility that it promises", text_of(promised and promised.promise)),
+        ("how that was checked", text_of(promised and promised.checked)),
+        *((title, text_of(recorded(section))) for title, section in said if section is not None),
     )
 
 
-def _judges(analysis: Analysis, manifest: Record, study: Record) -> tuple[Pair, ...]:
+def _judges(analysis: Analysis, manifest: Manifest, study: Record) -> tuple[Pair, ...]:
     settings = {str(j.get("name")): j for j in entries(study, "judges")}
     answers: list[Pair] = []
-    for judge in entries(manifest, "judges"):
-        name = said(judge, "name")
-        about = ", ".join(
-            f"{title} {said(judge, key)}"
-            for title, key in (
-                ("constructs", "constructs"),
-                ("source", "source"),
-                ("licence", "licence"),
-                ("sha256", "sha256"),
-                ("agreement with people", "agreement"),
-            )
-        )
-        own = settings.get(name, {})
+    for judge in manifest.judges:
+        own = settings.get(judge.name, {})
         asked = {k: v for k, v in own.items() if v is not None and k not in ("name", "api_key_env")}
-        answers.append((f"judge {name}", about))
+        answers.append((f"judge {text_of(judge.name)}", _judge(judge)))
         if own.get("endpoint") or own.get("rubric") or own.get("weights") or own.get("repeats", 1) != 1:
-            answers.append((f"settings of {name}", pairs(asked)))
-    observed = look(manifest, "judges_observed")
+            answers.append((f"settings of {text_of(judge.name)}", pairs(asked)))
     methods = dict.fromkeys(c.method for c in analysis.corrected)
     return (
         *(answers or [("judges", _judges_of(analysis))]),
-        ("versions that judged", text_of(observed)),
+        ("versions that judged", text_of(manifest.judges_observed or None)),
         ("correction for the judges' errors", "; ".join(methods) or "none"),
+    )
+
+
+def _judge(judge: JudgeEntry) -> str:
+    return (
+        f"constructs {text_of(list(judge.constructs))}, source {text_of(judge.source)}, "
+        f"licence {text_of(judge.licence)}, sha256 {text_of(judge.sha256)}, "
+        f"agreement with people {text_of(judge.agreement)}"
     )
 
 
@@ -286,11 +279,17 @@ def _variations(analysis: Analysis, study: Record) -> tuple[Pair, ...]:
     )
 
 
-def _machine(manifest: Record) -> tuple[Pair, ...]:
-    commit, changed = said(manifest, "git.commit"), look(manifest, "git.changed")
-    state = {True: ", with changes that were not committed", False: ", without changes"}.get(changed, "")
+def _machine(manifest: Manifest) -> tuple[Pair, ...]:
+    git = manifest.git
+    state = (
+        ""
+        if git is None
+        else ", with changes that were not committed"
+        if git.changed
+        else ", without changes"
+    )
     return (
-        ("hardware", said(manifest, "hardware")),
-        ("versions", said(manifest, "versions")),
-        ("git commit of the working directory", f"{commit}{state}"),
+        ("hardware", text_of(manifest.hardware)),
+        ("versions", text_of(manifest.versions)),
+        ("git commit of the working directory", f"{text_of(git and git.commit)}{state}"),
     )

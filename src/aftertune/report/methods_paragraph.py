@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import words
 from aftertune.report.checklist import layouts
 from aftertune.report.latex import escape
 from aftertune.report.markdown import plain
-from aftertune.report.recorded import NOT_RECORDED, Record, entries, look, named, said, shortened, text_of
+from aftertune.report.recorded import NOT_RECORDED, Record, look, named, said, shortened, text_of
 from aftertune.report.references import REFERENCES, bibtex
 
 _METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
@@ -36,15 +37,15 @@ class Methods:
     bibtex: str
 
 
-def methods_paragraph(analysis: Analysis, manifest: Record, study: Record) -> Methods:
+def methods_paragraph(analysis: Analysis, manifest: Manifest, study: Record) -> Methods:
     """The paragraph of a run.
 
     Args:
         analysis: counts, intervals, settings.
-        manifest: of the run directory; empty where there is none.
+        manifest: of the run directory; without sections where there is none.
         study: study.json; empty where the analysis comes from a table.
     """
-    parts: tuple[Callable[[Analysis, Record, Record], Iterable[Sentence]], ...] = (
+    parts: tuple[Callable[[Analysis, Manifest, Record], Iterable[Sentence]], ...] = (
         _models,
         _recipes,
         _measured,
@@ -69,19 +70,19 @@ def methods_paragraph(analysis: Analysis, manifest: Record, study: Record) -> Me
     )
 
 
-def _models(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
-    version = look(manifest, "versions.aftertune")
+def _models(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
+    version = (manifest.versions or {}).get("aftertune")
     tool = f"aftertune {version}" if version else "aftertune"
-    name, sha = look(manifest, "model.name"), look(manifest, "model.sha256")
-    if name:
-        weights = f" (sha256 {shortened(text_of(sha))})" if sha else ""
-        question = f"We measured with {tool} what fine-tuning changed in {name}{weights}"
+    model = manifest.model
+    if model is not None:
+        weights = f" (sha256 {shortened(text_of(model.sha256))})"
+        question = f"We measured with {tool} what fine-tuning changed in {model.name}{weights}"
     else:
         question = f"We analysed a table of observations with {tool}"
     yield Sentence(question, ("fraser2025finetuning",))
 
 
-def _recipes(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _recipes(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     seeds = look(study, "seeds")
     each = text_of(seeds) if isinstance(seeds, int) else f"{len(seeds)} ({text_of(seeds)})" if seeds else None
     for name, recipe in named(study, "recipes").items():
@@ -101,27 +102,27 @@ def _recipes(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Se
             yield Sentence(f"Recipe {name} was trained {trained} {_how(name, recipe, manifest)}", cites)
 
 
-def _how(name: str, recipe: Record, manifest: Record) -> str:
+def _how(name: str, recipe: Record, manifest: Manifest) -> str:
     method = look(recipe, "method")
     rank = f" of rank {recipe['rank']}" if method in ("lora", "qlora") and recipe.get("rank") else ""
-    source = look(manifest, f"data.{name}.source") or recipe.get("data")
-    rows = look(manifest, f"data.{name}.n_rows")
-    size = f", {rows} rows" if rows else ""
+    data = manifest.data.get(name)
+    source = recipe.get("data") if data is None else data.source
+    size = "" if data is None else f", {data.n_rows} rows"
     subset = f", of which each seed saw {recipe['n']}" if recipe.get("n") else ""
     answers = " with the base's own answers" if recipe.get("answers") == "self" else ""
     rate, epochs, batch = (text_of(recipe.get(k)) for k in ("learning_rate", "epochs", "batch_size"))
     return (
         f"with {_METHODS.get(str(method), text_of(method))}{rank} on {text_of(source)}{answers} (sha256 "
-        f"{shortened(said(manifest, f'data.{name}.sha256'))}{size}{subset}; learning rate {rate}, epochs "
+        f"{shortened(text_of(data and data.sha256))}{size}{subset}; learning rate {rate}, epochs "
         f"{epochs}, "
         f"batch size {batch})"
     )
 
 
-def _measured(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _measured(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     tasks = [
-        f"{said(t, 'name')} ({said(t, 'n_items')} items, {said(t, 'intent')}; {said(t, 'source')})"
-        for t in entries(manifest, "tasks")
+        f"{text_of(task.name)} ({task.n_items} items, {text_of(task.intent)}; {text_of(task.source)})"
+        for task in manifest.tasks
     ]
     if tasks:
         yield Sentence(f"The checkpoints answered {words.listed(tasks)}")
@@ -144,22 +145,20 @@ def _decoding(decoding: Record) -> str:
     return f"{draw}, at most {said(decoding, 'max_tokens')} tokens"
 
 
-def _engine(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
-    engine = manifest.get("engine")
-    name = look(engine, "engine") or look(engine, "name")
-    if name:
-        dtype = f" in {dtype}" if (dtype := look(engine, "dtype")) else ""
-        numerics = f" under {numerics} numerics" if (numerics := look(engine, "numerics")) else ""
+def _engine(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
+    engine, promised = manifest.engine, manifest.reproducibility
+    if engine is not None and (name := engine.engine or engine.name):
+        dtype = f" in {engine.dtype}" if engine.dtype else ""
+        numerics = f" under {engine.numerics} numerics" if engine.numerics else ""
         yield Sentence(f"The engine was {name}{dtype}{numerics}")
-    promise = look(manifest, "reproducibility.promise")
-    if promise:
-        yield Sentence(f"What it promises of another run: {text_of(promise).rstrip('.')}")
+    if promised is not None and promised.promise:
+        yield Sentence(f"What it promises of another run: {text_of(promised.promise).rstrip('.')}")
 
 
-def _judges(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _judges(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     judges = [
-        f"{said(j, 'name')} ({said(j, 'constructs')}; sha256 {shortened(said(j, 'sha256'))})"
-        for j in entries(manifest, "judges")
+        f"{text_of(j.name)} ({text_of(list(j.constructs))}; sha256 {shortened(text_of(j.sha256))})"
+        for j in manifest.judges
     ] or list(dict.fromkeys(r.judge for r in analysis.rates))
     if judges:
         yield Sentence(f"Responses were judged by {words.listed(judges)}")
@@ -171,7 +170,7 @@ def _judges(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sen
     )
 
 
-def _rates(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _rates(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     methods = dict.fromkeys(
         i.method for r in analysis.rates for i in (r.benchmark, r.population) if i is not None
     )
@@ -190,7 +189,7 @@ def _rates(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sent
         )
 
 
-def _differences(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _differences(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     given = [d for d in analysis.differences if d.ci_low is not None]
     methods = dict.fromkeys(d.method for d in given)
     cites: list[str] = []
@@ -217,7 +216,7 @@ def _differences(analysis: Analysis, manifest: Record, study: Record) -> Iterabl
         )
 
 
-def _margin(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _margin(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     if any(d.margin_low is not None for d in analysis.differences):
         late = {
             True: "was chosen after the run (post hoc)",
@@ -238,7 +237,7 @@ def _margin(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sen
         )
 
 
-def _variations(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _variations(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     kinds = {e.variation: e.kind for e in analysis.variation_effects}
     kinds |= {c.variation: "numerics" for c in analysis.numerics_checks}
     if not kinds:
@@ -253,7 +252,7 @@ def _variations(analysis: Analysis, manifest: Record, study: Record) -> Iterable
         )
 
 
-def _single_runs(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _single_runs(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     if analysis.single_runs:
         yield Sentence(
             "What a single run would have said was found from one training seed and one draw of each item "
@@ -263,7 +262,7 @@ def _single_runs(analysis: Analysis, manifest: Record, study: Record) -> Iterabl
         )
 
 
-def _repeats_and_judges(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _repeats_and_judges(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     if analysis.consistency:
         yield Sentence(
             "The consistency of repeated draws is the share of pairs of draws for one item that differ",
@@ -281,14 +280,14 @@ def _repeats_and_judges(analysis: Analysis, manifest: Record, study: Record) -> 
         yield Sentence(f"Rates were corrected for the judges' errors by: {'; '.join(methods)}", tuple(cites))
 
 
-def _absent(analysis: Analysis, manifest: Record, study: Record) -> Iterable[Sentence]:
+def _absent(analysis: Analysis, manifest: Manifest, study: Record) -> Iterable[Sentence]:
     missing = [
         name
         for name, there in (
-            ("the base model", look(manifest, "model.name")),
+            ("the base model", manifest.model),
             ("tuning and decodings", study),
-            ("the engine", manifest.get("engine")),
-            ("the judges' versions", entries(manifest, "judges")),
+            ("the engine", manifest.engine),
+            ("the judges' versions", manifest.judges),
         )
         if not there
     ]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from aftertune.foreign_text import visible
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report import (
     contrast_tables,
     detail_tables,
@@ -47,7 +48,7 @@ def write_report(
     analysis: Analysis,
     *,
     examples: pl.DataFrame | None,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     out: Path,
     study: dict[str, Any] | None = None,
     n_items: int | None = None,
@@ -60,7 +61,7 @@ def write_report(
         analysis: what the report shows; nothing is computed here.
         examples: a row per judgment with its prompt and response (see `report.explorer.pack`), or None
             for a report without responses.
-        manifest: shown as it is.
+        manifest: what made the run or the import; every section that was recorded is shown.
         out: a directory, made where it is missing; files of an earlier report in it are written over.
         study: study.json, for the checklist and the methods paragraph; None where no study was run.
         n_items: how many items the study has, where `examples` may be of some of them.
@@ -87,7 +88,7 @@ def write_report(
             alerts=alerts(analysis),
             figures=drawn,
             tables=shown,
-            manifest=_manifest(manifest),
+            manifest=_manifest(manifest.recorded()),
             warnings=grouped(analysis, head),
             examples=choose(examples, head, base=analysis.base) if head and examples is not None else [],
             explorer=_explorer(analysis, head, examples),

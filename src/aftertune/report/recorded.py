@@ -1,9 +1,10 @@
-"""How the manifest and study.json are read: what is absent is said, and nothing is taken for granted."""
+"""Values of the manifest and of study.json in words; an absent one is said to be not recorded."""
 
 import json
 from typing import Any, cast
 
 from aftertune.foreign_text import visible
+from aftertune.records.manifest import Section
 
 NOT_RECORDED = "not recorded"
 Record = dict[str, Any]
@@ -39,6 +40,11 @@ def named(record: Any, path: str) -> dict[str, Record]:
     if not isinstance(found, dict):
         return {}
     return {str(k): cast(Record, v) for k, v in cast(Record, found).items() if isinstance(v, dict)}
+
+
+def recorded(section: Section) -> Record:
+    """A section of the manifest as JSON has it."""
+    return section.model_dump(mode="json", exclude_unset=True)
 
 
 def text_of(value: Any) -> str:

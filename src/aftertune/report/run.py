@@ -8,6 +8,7 @@ import polars as pl
 
 from aftertune.records import BASELINE
 from aftertune.records.analysis import Analysis
+from aftertune.records.manifest import Manifest
 from aftertune.report.page import write_report
 from aftertune.store import RunDirectory
 
@@ -22,7 +23,10 @@ def report(run: RunDirectory) -> Path:
     """
     analysis = Analysis.model_validate(run.read_json(run.analysis), strict=False)
     # Without the timings, which differ from run to run: the same results give the same page.
-    manifest = {name: entry for name, entry in run.read_manifest().items() if name != "stages_s"}
+    manifest = run.read_manifest()
+    manifest = Manifest.model_validate(
+        {name: entry for name, entry in manifest.recorded().items() if name != "stages_s"}
+    )
     study = run.read_json(run.study_json)
     for folder in ("figures", "tables"):  # an earlier analysis may have had others
         shutil.rmtree(run.report / folder, ignore_errors=True)

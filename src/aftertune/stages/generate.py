@@ -46,8 +46,8 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
         EngineError: an endpoint is down or refuses every request of a kind, or every response failed; what
             was answered before is kept.
     """
-    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
-    checkpoints = [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]
+    study = run.study
+    checkpoints = run.listed_checkpoints()
     engine = open_engine()
     run.update_manifest(engine=engine.identity)
     draws = list(_draws(study, checkpoints, run.read_table(run.items), engine))
@@ -68,9 +68,9 @@ def generate(run: RunDirectory, *, open_engine: Callable[[], Engine], progress: 
 
 def drop_checkpoints(run: RunDirectory) -> None:
     """Remove the weights that the study does not keep, once no variation draws from them any more."""
-    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    study = run.study
     kept = {"all": set(study.seed_list), "last": {study.seed_list[-1]}, "none": set[int]()}
-    for checkpoint in [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]:
+    for checkpoint in run.listed_checkpoints():
         ours = checkpoint.path is not None and Path(checkpoint.path).is_relative_to(run.checkpoints.resolve())
         if ours and checkpoint.seed not in kept[study.keep_checkpoints]:
             _drop(run, checkpoint)
@@ -89,7 +89,7 @@ def _done(run: RunDirectory, engine: Engine) -> set[str]:
 
 def _accepted(run: RunDirectory, engine: OpenAIEngine, draws: list[Draw], done: set[str]) -> bool:
     """See that the endpoint takes what is missing; whether that changes the keys of the responses."""
-    recorded = run.read_manifest().get("endpoint_requests")
+    recorded = run.read_manifest().endpoint_requests
     engine.accepted |= recorded or {}
     served = {str(draw.request.checkpoint.served) for draw in draws}
     missing = [draw.request for draw in draws if draw.request.key not in done]
@@ -139,8 +139,8 @@ def _draw(
 
 
 def _seed_known(run: RunDirectory) -> bool:
-    found = run.read_manifest().get("endpoint_seed")
-    return found is not None and not found["finding"].startswith("not known")
+    found = run.read_manifest().endpoint_seed
+    return found is not None and not found.finding.startswith("not known")
 
 
 def _draws(
@@ -199,7 +199,7 @@ def _drop(run: RunDirectory, checkpoint: Checkpoint) -> None:
         return
     for file in Path(checkpoint.path).rglob("*.safetensors"):
         file.unlink()
-    listed = [Checkpoint.from_json(entry) for entry in run.read_json(run.checkpoint_list)]
+    listed = run.listed_checkpoints()
     dropped = [changed(entry, path=None) if entry.label == checkpoint.label else entry for entry in listed]
     run.write_json(run.checkpoint_list, [asdict(entry) for entry in dropped])
 

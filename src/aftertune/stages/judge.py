@@ -13,7 +13,7 @@ import polars as pl
 from aftertune.errors import EngineError
 from aftertune.judges import Case, Judge, Judgments, get_judge, needs_reference
 from aftertune.judges.added import judges_of
-from aftertune.judges.base import no_values, judge_without_text
+from aftertune.judges.base import judge_without_text, no_values
 from aftertune.records import (
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
@@ -26,7 +26,7 @@ from aftertune.records import (
     ResponseStatus,
 )
 from aftertune.store import RunDirectory, read_shards, shard_told, write_shard
-from aftertune.study import JudgeSpec, Study
+from aftertune.study import JudgeSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def judge(run: RunDirectory, *, progress: Progress) -> None:
     Raises:
         EngineError: the endpoints of all judges are down.
     """
-    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    study = run.study
     specs, responses = judges_of(run, study), _responses(run)
     works = [_Work.of(run, spec, responses) for spec in specs]
     total = sum(work.concerned.height * work.spec.repeats for work in works)

@@ -24,7 +24,6 @@ from aftertune.sources import Table, read_table
 from aftertune.sources.cells import ID_COLUMN, safe_cell
 from aftertune.store import RunDirectory, replace
 from aftertune.store.shards import empty_frame, parquet_bytes
-from aftertune.study import Study
 
 _COLUMNS = (ID_COLUMN, "prompt", "response", "label")
 # A spreadsheet writes TRUE and FALSE for what people typed as true and false.
@@ -109,7 +108,7 @@ def draw_sample(run: RunDirectory, *, n: int, construct: str, task: str | None, 
         raise DataError(f"the sample is written as CSV, got {out.name!r}", "give --out a name in .csv")
     if out.exists():
         raise DataError(f"{out} is there already, and people's labels may be in it", "give another --out")
-    seed = _root_seed(run)
+    seed = run.study.root_seed
     there, n_without = _responses(run, task)
     by_model = {str(name[0]): rows for name, rows in there.partition_by("model", as_dict=True).items()}
     sizes = _even(n, {model: rows.height for model, rows in by_model.items()})
@@ -301,7 +300,7 @@ def _remember(run: RunDirectory, drawn: Drawn, task: str | None, keys: list[str]
 
 def _drawn_keys(run: RunDirectory, construct: str) -> dict[str, str]:
     """Response key by public id, of all that was drawn for the construct; also by that of version 0.1."""
-    path, seed = run.label_draws(construct), _root_seed(run)
+    path, seed = run.label_draws(construct), run.study.root_seed
     if not path.is_file():
         raise DataError(
             f"nothing was drawn from {run.root} for {construct!r}",
@@ -310,10 +309,6 @@ def _drawn_keys(run: RunDirectory, construct: str) -> dict[str, str]:
     draws: list[dict[str, Any]] = run.read_json(path)
     named = {_public_id(seed, construct, key): key for draw in draws for key in draw["keys"]}
     return named | {name.removeprefix("r_"): key for name, key in named.items()}
-
-
-def _root_seed(run: RunDirectory) -> int:
-    return Study.model_validate(run.read_json(run.study_json), strict=False).root_seed
 
 
 def _check_construct(construct: str) -> None:

@@ -13,7 +13,7 @@ from aftertune.judges import Judge, get_judge, needs_reference
 from aftertune.judges.added import judges_of
 from aftertune.records import JUDGMENT_COLUMNS, OBSERVATION_COLUMNS, JudgmentStatus
 from aftertune.store import RunDirectory, parquet_of, read_shards, replace
-from aftertune.study import JudgeSpec, Study
+from aftertune.study import JudgeSpec
 
 # What a half-finished study is cut to: a judge's judgments of one draw of a whole task from one checkpoint.
 _REQUESTS_AT_A_TIME = 20_000
@@ -35,12 +35,12 @@ def observe(run: RunDirectory, *, partial: bool = False) -> None:
     Raises:
         StoreError: responses or judgments of the study are not there yet (of a partial one: all of them).
     """
-    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    study = run.study
     left_out: list[dict[str, Any]] = []
     sizes: list[int] = []
 
     def rows() -> Iterator[pl.DataFrame]:
-        for part in (run, *(run.of_variation(v.name, draws_anew=v.draws_anew) for v in study.variations)):
+        for part in run.parts():
             if partial and not part.requests.is_file():
                 left_out.append({"variation": part.variation, "judge": None, "n_blocks": None})
                 continue
@@ -89,7 +89,7 @@ class _Table:
 
     @classmethod
     def read(cls, run: RunDirectory) -> "_Table":
-        study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+        study = run.study
         requests = run.read_table(run.requests).with_row_index("order")
         items = run.read_table(run.items).select("task", "item", "category", "intent", "reference")
         keys = requests.select("key").unique(maintain_order=True).with_row_index("id")

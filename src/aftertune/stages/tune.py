@@ -62,20 +62,20 @@ def tune(
     Raises:
         AftertuneError: the data or a recipe cannot be trained on. A failed or diverged training is a status.
     """
-    study = Study.model_validate_json(run.study_json.read_text(encoding="utf-8"))
+    study = run.study
     if isinstance(study.engine, SERVING):
         served = served_checkpoints(study, study.engine)
         _warn_of_twins(served)
         run.write_json(run.checkpoint_list, [asdict(checkpoint) for checkpoint in served])
         run.held_out.unlink(missing_ok=True)  # of an earlier version of the study
         return
-    model = run.read_manifest()["model"]
-    base = Checkpoint("base", None, "base", CheckpointStatus.OK, "", model["path"], model["sha256"])
+    model = run.model
+    base = Checkpoint("base", None, "base", CheckpointStatus.OK, "", model.path, model.sha256)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     for left in run.checkpoints.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
     trainings = _trainings(run, study, base, open_engine=open_engine, progress=progress)
-    trainers = pooled(OwnTrainers(base, study.root_seed, _study_folder(run), open_engine))
+    trainers = pooled(OwnTrainers(base, study.root_seed, run.study_folder, open_engine))
     ready = _ready(run, study, trainings, trainers, progress)
     made = _compared(run, study, [ready[training.key] for training in trainings], open_engine)
     made += [
@@ -204,7 +204,7 @@ def _trainings(
             n_steps = _count_steps(recipe, len(data.conversations))
         else:
             assert isinstance(recipe, CommandRecipe)  # one that is served stands beside an endpoint alone
-            content |= {"files": command_files(recipe.command, _study_folder(run))}
+            content |= {"files": command_files(recipe.command, run.study_folder)}
         for seed in study.seed_list:
             key = content_key({**content, "seed": seed, "root_seed": study.root_seed})
             trainings.append(Training(name, recipe, seed, data, key, n_steps))
@@ -366,7 +366,3 @@ def _count_steps(recipe: TuneRecipe, n_rows: int) -> int:
         rng=np.random.Generator(np.random.Philox(0)),
     )
     return len(plan)
-
-
-def _study_folder(run: RunDirectory) -> Path:
-    return Path(run.read_manifest()["study_folder"])

@@ -8,21 +8,24 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import polars as pl
 from filelock import lock_descriptor
+from pydantic import ValidationError
 
 from aftertune.errors import StoreError
 from aftertune.foreign_text import without_secrets
-from aftertune.records import BASELINE, RESPONSE_COLUMNS, ResponseStatus
+from aftertune.records import BASELINE, RESPONSE_COLUMNS, Checkpoint, ResponseStatus
+from aftertune.records.manifest import MANIFEST_VERSION, Manifest, ModelEntry
 from aftertune.store.atomic import SCRATCH_PREFIX, replace
 from aftertune.store.run_log import append_event
 from aftertune.store.shards import read_shards
+from aftertune.study import Study
 
 log = logging.getLogger(__name__)
 
-MANIFEST_VERSION = 1
+T = TypeVar("T")
 
 
 def shard_told(
@@ -57,6 +60,12 @@ def run_at(directory: Path) -> "RunDirectory":
         )
     run.read_manifest()
     return run
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic found: key, what is wrong, the value got."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {str(first['input'])[:100]!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,33 +252,87 @@ class RunDirectory:
             os.ftruncate(lock, 0)
             os.write(lock, str(os.getpid()).encode())
 
-    def read_manifest(self) -> dict[str, Any]:
-        """The manifest; empty before the first run.
+    @property
+    def study(self) -> Study:
+        """The study with every default.
 
         Raises:
-            StoreError: it comes from a newer aftertune, or is not JSON.
+            StoreError: study.json is missing, or is none of this version.
+        """
+        content = self.read_json(self.study_json)
+        try:
+            return Study.model_validate(content, strict=False)
+        except ValidationError as error:
+            raise StoreError(
+                f"{self.study_json} is no study: {first_fault(error)}", "run its study file again"
+            ) from error
+
+    def parts(self) -> list["RunDirectory"]:
+        """The directories of the baseline (this one) and of each variation, in the study's order."""
+        return [self, *(self.of_variation(v.name, draws_anew=v.draws_anew) for v in self.study.variations)]
+
+    def listed_checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints of this study as it stands, those without weights too.
+
+        Raises:
+            StoreError: nothing was tuned yet.
+        """
+        return [Checkpoint.from_json(entry) for entry in self.read_json(self.checkpoint_list)]
+
+    @property
+    def model(self) -> ModelEntry:
+        """The base model that the run was prepared with.
+
+        Raises:
+            StoreError: it was not prepared.
+        """
+        return self._prepared(self.read_manifest().model, "model")
+
+    @property
+    def study_folder(self) -> Path:
+        """The folder of the study file, where trainers of the user's own run.
+
+        Raises:
+            StoreError: the run was not prepared.
+        """
+        return Path(self._prepared(self.read_manifest().study_folder, "study_folder"))
+
+    def _prepared(self, section: T | None, name: str) -> T:
+        if section is None:
+            raise StoreError(f"{self.manifest} has no {name}", "run the study again: `aftertune run`")
+        return section
+
+    def read_manifest(self) -> Manifest:
+        """The manifest; without any section before the first run.
+
+        Raises:
+            StoreError: it comes from a newer aftertune, is not JSON, or a section has another form.
         """
         if not self.manifest.is_file():
-            return {}
-        manifest = self.read_json(self.manifest)
-        if not isinstance(manifest, dict):
+            return Manifest()
+        found = self.read_json(self.manifest)
+        if not isinstance(found, dict):
             raise StoreError(
-                f"{self.manifest} is no manifest: got {type(manifest).__name__}",
+                f"{self.manifest} is no manifest: got {type(found).__name__}",
                 "remove it and run the study again",
             )
-        version = manifest.get("manifest_version", 0)
+        version = found.get("manifest_version", 0)
         if not isinstance(version, int) or version > MANIFEST_VERSION:
             raise StoreError(
-                f"{self.manifest} has version {manifest['manifest_version']}, "
-                f"this aftertune knows {MANIFEST_VERSION}",
+                f"{self.manifest} has version {version}, this aftertune knows {MANIFEST_VERSION}",
                 "upgrade aftertune",
             )
-        return manifest
+        try:
+            return Manifest.model_validate(found)
+        except ValidationError as error:
+            raise StoreError(
+                f"{self.manifest} is no manifest: {first_fault(error)}", "remove it and run the study again"
+            ) from error
 
-    def update_manifest(self, **entries: Any) -> None:
-        """Add or change top-level entries of the manifest."""
-        manifest = {"manifest_version": MANIFEST_VERSION, **self.read_manifest(), **entries}
-        self.write_json(self.manifest, manifest)
+    def update_manifest(self, **sections: Any) -> None:
+        """Write sections of the manifest, each in place of what it was; the others stay."""
+        known = {"manifest_version": MANIFEST_VERSION, **self.read_manifest().recorded()}
+        self.write_json(self.manifest, Manifest.model_validate(known | sections).recorded())
 
     def read_json(self, path: Path) -> Any:
         """A JSON file of this directory.

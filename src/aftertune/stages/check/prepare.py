@@ -40,7 +40,7 @@ def prepare(run: RunDirectory, study_file: Path) -> tuple[Resolved, Estimate]:
 
 
 def _begun(run: RunDirectory, study: Study) -> bool:
-    return run.manifest.is_file() and run.read_manifest().get("study_sha256") == _content(study)
+    return run.manifest.is_file() and run.read_manifest().study_sha256 == _content(study)
 
 
 def _content(study: Study) -> str:
