@@ -21,6 +21,7 @@ FLOORS = (
     ("report", "executors"),
     ("pipeline",),
     ("commands",),
+    ("results",),
     ("cli",),
     ("__main__",),
 )

@@ -132,7 +132,7 @@ def test_a_real_server_killed_in_the_middle(
     again = texts(out)
     assert {key: again[key] for key in kept["key"]} == dict(kept.select("key", "text").iter_rows())
     assert again == texts(run(study, tmp_path / "whole", stages=STAGES))
-    made = RunDirectory(out).read_manifest()
+    made = RunDirectory(out).read_manifest().recorded()
     assert made["endpoint_seed"] == {
         "sent": True,
         "kept": True,

@@ -7,12 +7,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AftertuneError",
+    "Analysis",
     "AnalysisSpec",
+    "Run",
     "Study",
     "TableSpec",
     "analyze",
     "check",
+    "open",
     "read_study",
+    "run",
     "run_study",
     "summary",
 ]
@@ -21,18 +25,25 @@ if TYPE_CHECKING:
     from aftertune.analysis import TableSpec, analyze
     from aftertune.errors import AftertuneError
     from aftertune.pipeline import run_study
+    from aftertune.records.analysis import Analysis
     from aftertune.report import summary
+    from aftertune.results import Run, run
+    from aftertune.results import open_results as open
     from aftertune.stages.check import check
     from aftertune.study import AnalysisSpec, Study, read_study
 
 _HOMES = {
     "AftertuneError": "aftertune.errors",
+    "Analysis": "aftertune.records.analysis",
     "AnalysisSpec": "aftertune.study",
+    "Run": "aftertune.results",
     "Study": "aftertune.study",
     "TableSpec": "aftertune.analysis",
     "analyze": "aftertune.analysis",
     "check": "aftertune.stages.check",
+    "open": "aftertune.results",
     "read_study": "aftertune.study",
+    "run": "aftertune.results",
     "run_study": "aftertune.pipeline",
     "summary": "aftertune.report",
 }
@@ -41,5 +52,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import aftertune` and `aftertune --help` need no torch and no polars.
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOMES[name]), {"open": "open_results"}.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -152,7 +152,7 @@ def test_not_reproduced_is_exit_code_1(out: Path, again: Path, tmp_path: Path):
 def test_what_made_it_and_is_another_here_is_named(copies: tuple[RunDirectory, RunDirectory]):
     _, spoilt = copies
     assert here_changed(spoilt) == ()
-    manifest = spoilt.read_manifest()
+    manifest = spoilt.read_manifest().recorded()
     manifest["versions"]["torch"] = "0.1"
     spoilt.write_json(spoilt.manifest, manifest)
     (other,) = here_changed(spoilt)

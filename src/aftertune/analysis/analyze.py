@@ -68,7 +68,7 @@ _BASELINE = ("", BASELINE)
 
 
 def analyze(
-    observations: pl.DataFrame,
+    observations: Any,
     *,
     study: str = "unnamed",
     spec: AnalysisSpec | None = None,
@@ -78,7 +78,8 @@ def analyze(
     """Everything that the report prints, from a table of observations of any design (METHODS section 3).
 
     Args:
-        observations: one row an observation; model, item and value at least.
+        observations: one row an observation; model, item and value at least. A polars or pandas frame, or
+            whatever else `polars.DataFrame` takes.
         study: the study's name.
         spec: level, margin, max_missing and the primary contrast. What it sets counts as chosen after the run
             (`post_hoc`): only `analyze_run` knows what a study fixed beforehand.
@@ -89,6 +90,8 @@ def analyze(
     Raises:
         DataError: for a table that cannot be read without guessing.
     """
+    if not isinstance(observations, pl.DataFrame):
+        observations = pl.DataFrame(observations)
     found = normalise_table(observations, table)
     return analyze_observations(
         found, study=study, spec=spec or AnalysisSpec(), deterministic=deterministic_decodings, fixed=False

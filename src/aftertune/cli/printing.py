@@ -78,12 +78,11 @@ def say_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
 
 def tell(directory: Path, page: Path, *, as_json: bool) -> None:
     """Print the analysis of a run, and where it and the page are."""
-    from aftertune.records.analysis import Analysis
+    from aftertune.analysis.stored import read_analysis
     from aftertune.store import run_at
 
     run = run_at(directory)
-    analysis = Analysis.model_validate_json(run.analysis.read_text(encoding="utf-8"))
-    print_analysis(analysis, [run.analysis, page], as_json=as_json)
+    print_analysis(read_analysis(run.root), [run.analysis, page], as_json=as_json)
 
 
 def print_analysis(analysis: "Analysis", paths: list[Path], *, as_json: bool, in_full: bool = False) -> None:

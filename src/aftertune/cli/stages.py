@@ -200,10 +200,11 @@ def report(study: RunPath, as_json: AsJson = False) -> None:
     from aftertune.store import ImportDirectory
 
     if ImportDirectory(study).is_there():
-        from aftertune.commands.report_import import analysis_of, report_import
+        from aftertune.analysis.stored import read_analysis
+        from aftertune.commands.report_import import report_import
 
         page = report_import(ImportDirectory(study))
-        print_analysis(analysis_of(ImportDirectory(study)), [page], as_json=as_json)
+        print_analysis(read_analysis(study), [page], as_json=as_json)
         return
     _run_stages(study, None, ("report",), as_json=as_json)
 

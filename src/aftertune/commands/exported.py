@@ -8,11 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from aftertune import __version__
+from aftertune.analysis.stored import read_analysis
 from aftertune.errors import StoreError
 from aftertune.formats.inspect_export import Judged
 from aftertune.records import JUDGMENT_COLUMNS, JudgmentStatus
 from aftertune.records.analysis import Analysis
-from aftertune.store import ImportDirectory, RunDirectory, file_sha256, read_shards
+from aftertune.store import ImportDirectory, RunDirectory, read_shards
 from aftertune.store.shards import empty_frame
 
 # Of a manifest, what says how responses and judgments were made.
@@ -39,16 +40,7 @@ class Source:
         Raises:
             StoreError: there is none, or it is of other observations.
         """
-        made, observations = self.root / "analysis.json", self.root / "observations.parquet"
-        if not made.is_file():
-            raise StoreError(f"{made} is missing", f"run `aftertune analyze {self.root}`")
-        analysis = Analysis.model_validate_json(made.read_text("utf-8"))
-        if observations.is_file() and file_sha256(observations) != analysis.observations_sha256:
-            raise StoreError(
-                f"{made} is of other observations than are there now",
-                f"run `aftertune analyze {self.root}` again",
-            )
-        return analysis
+        return read_analysis(self.root)
 
     def judged(self) -> Judged:
         """Every judgment, in the order of the observations.

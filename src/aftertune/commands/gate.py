@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aftertune.commands.analyze import TableOptions, analyze_source
 from aftertune.commands.tasks import visible
 from aftertune.errors import DataError, StudyError, nearest
-from aftertune.store import RunDirectory, file_sha256, replace
+from aftertune.store import RunDirectory, replace
 
 if TYPE_CHECKING:
     from aftertune.records.analysis import Analysis, Difference
@@ -156,14 +157,12 @@ def write_junit(found: Gate, path: Path) -> None:
 
 
 def _analysis(source: Path, options: TableOptions) -> "Analysis":
-    from aftertune.records.analysis import Analysis
+    from aftertune.analysis.stored import StaleAnalysisError, read_analysis
 
-    run = RunDirectory(source)
-    if source.is_dir() and not options.given and run.analysis.is_file():
-        run.read_manifest()  # a newer aftertune's analysis may mean something else
-        found = Analysis.model_validate_json(run.analysis.read_text("utf-8"))
-        if not run.observations.is_file() or file_sha256(run.observations) == found.observations_sha256:
-            return found
+    if source.is_dir() and not options.given:
+        RunDirectory(source).read_manifest()  # a newer aftertune's analysis may mean something else
+        with suppress(StaleAnalysisError):
+            return read_analysis(source)
     return analyze_source(source, None, options)[0]
 
 

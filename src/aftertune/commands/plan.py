@@ -11,7 +11,7 @@ from aftertune.commands.analyze import columns_of
 from aftertune.commands.compare import parts_of
 from aftertune.commands.plan_options import PlanOptions
 from aftertune.commands.tasks import visible
-from aftertune.errors import DataError, StoreError, StudyError, nearest
+from aftertune.errors import DataError, StudyError, nearest
 from aftertune.records import Checkpoint
 from aftertune.stats.planning import (
     TYPICAL,
@@ -267,8 +267,8 @@ def _pilot(directory: Path, o: PlanOptions) -> _Pilot:
 def _analysed(source: Path, o: PlanOptions) -> "tuple[Analysis, RunDirectory | None]":
     """The analysis of a run, of an import or of a table, and the run, which alone knows what it cost."""
     from aftertune.analysis import TableSpec, analyze
+    from aftertune.analysis.stored import read_analysis
     from aftertune.analysis.table import read_table
-    from aftertune.records.analysis import Analysis
 
     if source.is_file():
         spec = TableSpec(columns=columns_of(o.column or ()), ignore=o.ignore or ())
@@ -277,10 +277,7 @@ def _analysed(source: Path, o: PlanOptions) -> "tuple[Analysis, RunDirectory | N
         raise DataError(f"--column or --ignore, and {source} is no table", "leave it out")
     imported = ImportDirectory(source)
     run = None if imported.is_there() else run_at(source)
-    path = imported.analysis if run is None else run.analysis
-    if not path.is_file():
-        raise StoreError(f"{source} has no analysis.json", "run `aftertune analyze` on it first")
-    return Analysis.model_validate_json(path.read_text("utf-8")), run
+    return read_analysis(source), run
 
 
 def _components(analysis: "Analysis", model: str | None) -> "list[Component]":

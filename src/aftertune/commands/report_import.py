@@ -6,33 +6,21 @@ from typing import Any
 
 import polars as pl
 
-from aftertune.errors import StoreError
+from aftertune.analysis.stored import read_analysis
 from aftertune.records import BASELINE
-from aftertune.records.analysis import Analysis
 from aftertune.records.manifest import Manifest
 from aftertune.store import ImportDirectory
-
-
-def analysis_of(directory: ImportDirectory) -> Analysis:
-    """The analysis of an import.
-
-    Raises:
-        StoreError: there is none, or it was made of other logs.
-    """
-    if not directory.analysis.is_file():
-        raise StoreError(f"{directory.analysis} is missing", f"run `aftertune analyze {directory.root}`")
-    return Analysis.model_validate_json(directory.analysis.read_text("utf-8"))
 
 
 def report_import(directory: ImportDirectory) -> Path:
     """Write the report of an analysed import; returns the path of its page.
 
     Raises:
-        StoreError: it has not been analysed yet, or cannot be written.
+        StoreError: its observations have not been analysed yet, or it cannot be written.
     """
     from aftertune.report import write_report
 
-    analysis = analysis_of(directory)
+    analysis = read_analysis(directory.root)
     for folder in ("figures", "tables"):  # an earlier analysis may have had others
         shutil.rmtree(directory.report / folder, ignore_errors=True)
     manifest = _manifest(directory.read())

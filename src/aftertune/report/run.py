@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from aftertune.analysis.stored import read_analysis
 from aftertune.records import BASELINE
-from aftertune.records.analysis import Analysis
 from aftertune.records.manifest import Manifest
 from aftertune.report.page import write_report
 from aftertune.store import RunDirectory
@@ -19,9 +19,9 @@ def report(run: RunDirectory) -> Path:
     """Write the report of an analysed run; returns the path of its page.
 
     Raises:
-        StoreError: the run has not been analysed yet, or its study cannot be read.
+        StoreError: its observations have not been analysed yet, or its study cannot be read.
     """
-    analysis = Analysis.model_validate(run.read_json(run.analysis), strict=False)
+    analysis = read_analysis(run.root)
     # Without the timings, which differ from run to run: the same results give the same page.
     manifest = run.read_manifest()
     manifest = Manifest.model_validate(
