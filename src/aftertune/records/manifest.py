@@ -53,10 +53,10 @@ class TaskEntry(Section):
 
 
 class DataEntry(Section):
-    """The tuning data of a recipe."""
+    """The tuning data of a recipe; the licence is None where the study does not say it."""
 
     source: str
-    licence: str
+    licence: str | None
     n_rows: int
     sha256: str
 
@@ -106,6 +106,7 @@ class JudgeEntry(Section):
     constructs: tuple[str, ...]
     source: str
     licence: str
+    cost: str
     agreement: str
     sha256: str
 

@@ -8,6 +8,16 @@ from typing import Any
 from aftertune.engines.served import ServedModel
 from aftertune.engines.source import ModelSource
 from aftertune.records import BASELINE, ITEM_COLUMNS
+from aftertune.records.manifest import (
+    DataEntry,
+    FinishedEntry,
+    GitState,
+    HeldOutEntry,
+    JudgeEntry,
+    ModelEntry,
+    TaskEntry,
+    TemplateEntry,
+)
 from aftertune.stages.check.estimate import Estimate, estimate, refuse_over_budget
 from aftertune.stages.check.machine import hardware, versions
 from aftertune.stages.check.resolve import Resolved, resolve_all
@@ -77,62 +87,62 @@ def _manifest(resolved: Resolved) -> dict[str, Any]:
         "model": _model(resolved.model),
         "template": _template(resolved.chat_template),
         "tasks": [
-            {
-                "name": t.name,
-                "intent": t.intent,
-                "n_items": len(t.items),
-                "source": t.source,
-                "licence": t.licence,
-                "sha256": t.sha256,
-            }
+            TaskEntry(
+                name=t.name,
+                intent=t.intent,
+                n_items=len(t.items),
+                source=t.source,
+                licence=t.licence,
+                sha256=t.sha256,
+            )
             for t in resolved.tasks
         ],
         "data": {
-            name: {
-                "source": d.source,
-                "licence": d.licence,
-                "n_rows": len(d.conversations),
-                "sha256": d.sha256,
-            }
+            name: DataEntry(source=d.source, licence=d.licence, n_rows=len(d.conversations), sha256=d.sha256)
             for name, d in resolved.data.items()
         },
         "held_out": {
-            name: {"n_rows": len(d.conversations), "sha256": d.sha256}
+            name: HeldOutEntry(n_rows=len(d.conversations), sha256=d.sha256)
             for name, d in resolved.held_out.items()
         },
         "finished": {
-            name: [{"name": f.name, "kind": f.kind, "sha256": f.sha256} for f in found]
+            name: [FinishedEntry(name=f.name, kind=f.kind, sha256=f.sha256) for f in found]
             for name, found in resolved.finished.items()
         },
         "scan": [asdict(found) for found in resolved.scans],
         "messages": asdict(resolved.messages) if resolved.messages is not None else None,
         "judges": [
-            {
-                "name": j.name,
-                "constructs": list(j.constructs),
-                "source": j.source,
-                "licence": j.licence,
-                "cost": j.cost,
-                "agreement": j.agreement,
-                "sha256": j.sha256,
-            }
+            JudgeEntry(
+                name=j.name,
+                constructs=tuple(j.constructs),
+                source=j.source,
+                licence=j.licence,
+                cost=j.cost,
+                agreement=j.agreement,
+                sha256=j.sha256,
+            )
             for j in resolved.judges
         ],
     }
 
 
-def _model(model: ModelSource | ServedModel) -> dict[str, Any]:
-    path = str(model.path) if isinstance(model, ModelSource) else None
-    return {**asdict(model), "path": path}
+def _model(model: ModelSource | ServedModel) -> ModelEntry:
+    return ModelEntry(
+        name=model.name,
+        path=str(model.path) if isinstance(model, ModelSource) else None,
+        sha256=model.sha256,
+        source=model.source,
+        licence=model.licence,
+    )
 
 
-def _template(text: str | None) -> dict[str, str]:
+def _template(text: str | None) -> TemplateEntry:
     if text is None:
-        return {"text": "not seen: that of the endpoint, or of whoever recorded the responses"}
-    return {"sha256": content_key(text), "text": text}
+        return TemplateEntry(text="not seen: that of the endpoint, or of whoever recorded the responses")
+    return TemplateEntry(sha256=content_key(text), text=text)
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> GitState | None:
     """Commit of the working directory and whether it has changes; None outside a checkout."""
     try:
         commit = subprocess.run(
@@ -143,4 +153,4 @@ def _git() -> dict[str, Any] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit.stdout.strip(), "changed": bool(state.stdout.strip())}
+    return GitState(commit=commit.stdout.strip(), changed=bool(state.stdout.strip()))
