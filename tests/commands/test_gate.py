@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from typer.testing import CliRunner
 
 from aftertune.analysis import analyze
 from aftertune.cli import app
-from aftertune.commands.gate import gate_of
+from aftertune.commands.analyze import TableOptions
+from aftertune.commands.gate import gate, gate_of
 from aftertune.errors import DataError, StudyError
 from aftertune.records.analysis import Analysis, Warning
 from aftertune.seeds import stream
@@ -95,7 +97,38 @@ def test_a_half_finished_study_never_passes(analysis: Analysis):
 
 def test_without_a_primary_contrast_there_is_nothing_to_gate(analysis: Analysis):
     with pytest.raises(StudyError, match="has no primary contrast to gate on"):
-        gate_of(analysis.model_copy(update={"primary": None}))
+        gate_of(analysis.model_copy(update={"primary": None, "post_hoc": ()}))
+
+
+def test_a_margin_is_enough_where_a_table_has_one_contrast_alone(tmp_path: Path):
+    frame = table("worse")
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    frame.write_parquet(one)
+    pl.concat([frame, frame.with_columns(task=pl.lit("other"))]).write_parquet(two)
+    code, said = aftertune(one, "--margin", "0.05")
+    assert code == 1
+    assert (
+        "compliance_rate on t, d, by j, benchmark; margin 5 points (chosen after the run: margin, primary)"
+        in said
+    )
+    assert aftertune(one, "--primary", PRIMARY, "--margin", "0.05")[0] == 1
+    with pytest.raises(StudyError, match="no primary contrast to gate on"):
+        gate(one)
+    with pytest.raises(StudyError, match="no primary contrast to gate on, and 2 to choose from"):
+        gate(two, options=TableOptions(margin=0.05))
+
+
+def test_a_margin_given_for_a_run_is_post_hoc_and_changes_nothing_that_is_stored(tmp_path: Path):
+    stored = Path(__file__).parents[1] / "stored_runs" / "v0_1" / "run"
+    run = Path(shutil.copytree(stored, tmp_path / "run"))
+    before = (run / "analysis.json").read_bytes()
+    assert "margin 5 points\n" in aftertune(run)[1]
+    code, said = aftertune(run, "--margin", "0.01", "--json")
+    found = json.loads(said)
+    assert (code, found["margin"], found["post_hoc"]) == (0, 0.01, ["margin"])
+    assert (run / "analysis.json").read_bytes() == before
+    with pytest.raises(DataError, match="--base, --margin with a run directory"):
+        gate(run, options=TableOptions(margin=0.01, base="chat"))
 
 
 def aftertune(*words: str | Path) -> tuple[int, str]:

@@ -19,13 +19,16 @@ from aftertune.store import RunDirectory, file_sha256, replace
 from aftertune.study import AnalysisSpec
 
 
-def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analysis:
+def analyze_run(
+    run: RunDirectory, *, calibration: Path | None = None, late: AnalysisSpec | None = None
+) -> Analysis:
     """Analyse a run's observations by what its study fixed beforehand; writes `analysis.json`.
 
     Args:
         run: a run directory with observations.
         calibration: what `aftertune judges calibrate` wrote, in place of what the study names; it is marked
             as given afterwards.
+        late: settings in place of the study's; they are marked as given afterwards, and nothing is written.
 
     Raises:
         DataError: there are no observations yet, or they or the calibration cannot be read.
@@ -40,11 +43,12 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
     observations = normalise_table(
         read_table(run.observations, without=without), source=str(run.observations)
     )
+    replaced = {} if late is None else {name: getattr(late, name) for name in late.model_fields_set}
     corrections, label_warnings = load_corrections(run, observations.frame, named)
     analysis = analyze_observations(
         observations,
         study=study.name,
-        spec=study.analysis,
+        spec=study.analysis.model_copy(update=replaced),
         deterministic=greedy_and_exact(run, study),
         fixed=True,
         varied=load_variations(run, study),
@@ -60,16 +64,17 @@ def analyze_run(run: RunDirectory, *, calibration: Path | None = None) -> Analys
         *analysis.warnings,
         *label_warnings,
     )
-    late = () if calibration is None else ("calibration",)
+    given = (*replaced, *(() if calibration is None else ("calibration",)))
     losses = held_out_losses(run, level=analysis.level)
     more = {
         "observations_sha256": observed_sha256,
         "warnings": warnings,
-        "post_hoc": (*analysis.post_hoc, *late),
+        "post_hoc": (*analysis.post_hoc, *given),
         "held_out": losses,
     }
     analysis = analysis.model_copy(update=more)
-    _write(analysis, run.analysis)
+    if late is None:
+        _write(analysis, run.analysis)
     return analysis
 
 

@@ -29,7 +29,7 @@ StudyOrRun = Annotated[Path, typer.Argument(help="A study file, or the run direc
 JudgesFrom = Annotated[
     Path | None, typer.Option("--from", help="A study file that holds the settings of the judges named.")
 ]
-RunPath = Annotated[Path, typer.Argument(help="A run directory.")]
+RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
 ExecutorOption = Annotated[
     str,
     typer.Option(

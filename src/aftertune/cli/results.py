@@ -54,11 +54,11 @@ def analyze(
 
 @app.command()
 @spelled_out(SampleOptions)
-def label(study: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
+def label(directory: RunPath, as_json: AsJson = False, *, options: SampleOptions) -> None:
     """Draw a random sample of responses for people to label, blind to the model; or take the labels back."""
     from aftertune.store import run_at
 
-    told = draw_or_take(run_at(study), options)
+    told = draw_or_take(run_at(directory), options)
     say_result(told.as_dict(), [told.in_words()], as_json=as_json)
 
 
@@ -107,7 +107,7 @@ def compare(
 
 @app.command()
 def reproduce(
-    study: RunPath,
+    directory: RunPath,
     out: Annotated[
         Path | None, typer.Option("--out", help="The new run directory; RUN-reproduced by default.")
     ] = None,
@@ -118,7 +118,7 @@ def reproduce(
     from aftertune.commands.reproduce import reproduction_lines
 
     with shown_progress() as progress:
-        found = reproduce_run(study, out, progress=progress)
+        found = reproduce_run(directory, out, progress=progress)
     shown = {**asdict(found), "reproduced": found.reproduced}
     say_result(shown, reproduction_lines(found), as_json=as_json)
     if not found.reproduced:

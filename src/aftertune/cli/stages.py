@@ -195,27 +195,27 @@ def observe(
 
 
 @app.command()
-def report(study: RunPath, as_json: AsJson = False) -> None:
+def report(directory: RunPath, as_json: AsJson = False) -> None:
     """Write the report of an analysed run directory or import: HTML, Markdown, CSV, SVG."""
     from aftertune.store import ImportDirectory
 
-    if ImportDirectory(study).is_there():
+    if ImportDirectory(directory).is_there():
         from aftertune.analysis.stored import read_analysis
         from aftertune.commands.report_import import report_import
 
-        page = report_import(ImportDirectory(study))
-        print_analysis(read_analysis(study), [page], as_json=as_json)
+        page = report_import(ImportDirectory(directory))
+        print_analysis(read_analysis(directory), [page], as_json=as_json)
         return
-    _run_stages(study, None, ("report",), as_json=as_json)
+    _run_stages(directory, None, ("report",), as_json=as_json)
 
 
 @app.command()
-def status(study: RunPath, as_json: AsJson = False) -> None:
+def status(directory: RunPath, as_json: AsJson = False) -> None:
     """Say how far a run is and how long it will take; from another terminal too, while it goes on."""
     from aftertune.commands.status import status as status_of
     from aftertune.commands.status import status_lines
 
-    found = status_of(study)
+    found = status_of(directory)
     say_result(found, status_lines(found), as_json=as_json)
 
 

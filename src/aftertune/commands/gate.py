@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aftertune.commands.analyze import TableOptions, analyze_source
+from aftertune.commands.analyze import TableOptions, analyze_source, spec_of
 from aftertune.commands.tasks import visible
 from aftertune.errors import DataError, StudyError, nearest
 from aftertune.store import RunDirectory, replace
@@ -80,23 +80,19 @@ def gate(source: Path, models: Sequence[str] = (), options: TableOptions | None 
     Args:
         source: a run directory, or a table of observations.
         models: the models that must pass; all but the base by default.
-        options: how a table is read, and its primary contrast and margin.
+        options: how a table is read, and its primary contrast and margin. Of a run directory, level, margin
+            and max_missing in place of the study's; the outcome says that they were chosen afterwards.
 
     Raises:
         DataError: an option is wrong, or a model is not there.
-        StudyError: no primary contrast was named, or it is not in the results.
+        StudyError: no primary contrast was named and there are several, or it is not in the results.
     """
     return gate_of(_analysis(source, options or TableOptions()), models)
 
 
 def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
     """`gate` for an analysis."""
-    if analysis.primary is None:
-        raise StudyError(
-            f"{analysis.study} has no primary contrast to gate on",
-            "write analysis.primary and analysis.margin into the study file before its run, "
-            "or give --primary and --margin with a table",
-        )
+    analysis = _with_primary(analysis)
     found = {d.model: d for d in analysis.differences if d.primary}
     for name in models:
         if name not in found:
@@ -108,6 +104,7 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
             "gate a study with recipes, or name the base of a table with --base",
         )
     p = analysis.primary
+    assert p is not None
     # A half-finished study, or responses that the judge does not read, are no ground for a pass.
     doubted = {("half_finished", ""), ("language", f"{p.task} · {p.judge}")}
     doubts = [w.text for w in analysis.warnings if (w.code, w.where) in doubted]
@@ -122,6 +119,36 @@ def gate_of(analysis: "Analysis", models: Sequence[str] = ()) -> Gate:
         models=gated,
         notes=tuple(w.text for w in analysis.warnings if w.code in _NOTED),
     )
+
+
+def _with_primary(analysis: "Analysis") -> "Analysis":
+    """The analysis with a primary contrast: its own, or chosen afterwards where it holds one contrast alone.
+
+    Raises:
+        StudyError: no primary contrast was named, and there are several, or none.
+    """
+    from aftertune.records.analysis import Primary
+
+    if analysis.primary is not None:
+        return analysis
+    if "margin" not in analysis.post_hoc:
+        raise StudyError(
+            f"{analysis.study} has no primary contrast to gate on",
+            "write analysis.primary and analysis.margin into the study file before its run, "
+            "or give --margin, and --primary where there are several contrasts, with a table",
+        )
+    on_these = [d for d in analysis.differences if d.target == "benchmark" and d.reference == analysis.base]
+    cells = {(d.task, d.decoding, d.judge, d.metric) for d in on_these}
+    if len(cells) != 1:
+        raise StudyError(
+            f"{analysis.study} has no primary contrast to gate on, and {len(cells)} to choose from",
+            "name one with --primary",
+        )
+    task, decoding, judge, metric = cells.pop()
+    primary = Primary(task=task, decoding=decoding, judge=judge, metric=metric, target="benchmark")
+    chosen = tuple(d.model_copy(update={"primary": d in on_these}) for d in analysis.differences)
+    post_hoc = (*analysis.post_hoc, "primary")
+    return analysis.model_copy(update={"primary": primary, "differences": chosen, "post_hoc": post_hoc})
 
 
 def gate_lines(found: Gate) -> list[str]:
@@ -157,12 +184,16 @@ def write_junit(found: Gate, path: Path) -> None:
 
 
 def _analysis(source: Path, options: TableOptions) -> "Analysis":
+    from aftertune.analysis import analyze_run
     from aftertune.analysis.stored import StaleAnalysisError, read_analysis
 
     if source.is_dir() and not options.given:
         RunDirectory(source).read_manifest()  # a newer aftertune's analysis may mean something else
         with suppress(StaleAnalysisError):
             return read_analysis(source)
+    run = RunDirectory(source)
+    if run.study_json.is_file() and set(options.given) <= {"--margin", "--level", "--max-missing"}:
+        return analyze_run(run, late=spec_of(options) if options.given else None)
     return analyze_source(source, None, options)[0]
 
 
