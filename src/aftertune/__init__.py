@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from aftertune.pipeline import run_study
     from aftertune.records.analysis import Analysis
     from aftertune.report import summary
-    from aftertune.results import Run, run
-    from aftertune.results import open_results as open
+    from aftertune.results import Run, open, run
     from aftertune.stages.check import check
     from aftertune.study import AnalysisSpec, Study, read_study
 
@@ -52,5 +51,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: `import aftertune` and `aftertune --help` need no torch and no polars.
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), {"open": "open_results"}.get(name, name))
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,13 @@
 Absent is null, never 0 or NaN. Every interval names its target, what it covers and its method.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import Field
 
+from aftertune.errors import DataError, nearest
 from aftertune.records.cell import Cell, Frozen, HigherIs, Target, Verdict
+from aftertune.records.frames import to_frame
 from aftertune.records.variations import (
     CategoryConsistency,
     Movement,
@@ -19,6 +21,9 @@ from aftertune.records.variations import (
     Survival,
     VariationEffect,
 )
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SCHEMA_VERSION = 1
 
@@ -461,3 +466,18 @@ class Analysis(Frozen):
     seed_sources: tuple[SeedSource, ...] = ()
     movements: tuple[Movement, ...] = ()
     category_consistency: tuple[CategoryConsistency, ...] = ()
+
+    def to_frame(self, table: str) -> "pl.DataFrame":
+        """One of the lists of records (`rates`, `differences`, `components`, …) as a polars frame.
+
+        Raises:
+            DataError: there is no list of that name.
+        """
+        known = {
+            name: get_args(field.annotation)[0]
+            for name, field in type(self).model_fields.items()
+            if get_origin(field.annotation) is tuple and name != "post_hoc"
+        }
+        if table not in known:
+            raise DataError(f"an analysis has no table {table!r}", nearest(table, known))
+        return to_frame(known[table], getattr(self, table))

@@ -11,7 +11,7 @@ from aftertune.store import ImportDirectory, run_at
 from aftertune.study import AnalysisSpec
 
 
-def open_results(
+def open(
     source: str | os.PathLike[str],
     *,
     spec: AnalysisSpec | None = None,
