@@ -101,7 +101,7 @@ bench-scale: $(VENV)/installed-dev
 	PYTHONPATH=scripts $(BIN)/python scripts/bench_scale.py
 	PYTHONPATH=scripts $(BIN)/python scripts/bench_executors.py
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml src/aftertune/_version.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[demo]'
 	$(PIP) --no-deps $(DEMO_MODEL)

@@ -10,7 +10,7 @@ from aftertune.errors import MODEL_PACKAGES
 
 SRC = Path(__file__).parents[1] / "src" / "aftertune"
 FLOORS = (
-    ("errors", "foreign_text", "processor"),
+    ("_version", "errors", "foreign_text", "processor"),
     ("records", "seeds"),
     ("stats",),
     ("study",),
@@ -69,6 +69,16 @@ def test_imports_go_down():
         for name in imported(ast.walk(tree))
         if name[0] == "aftertune" and name[1] in FLOOR and name[1] != parts[0]
         if FLOOR[name[1]] >= FLOOR[parts[0]]
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_from_the_package_root():
+    wrong = [
+        f"{path.relative_to(SRC)} imports {'.'.join(name)}"
+        for path, _, tree in files()
+        for name in imported(ast.walk(tree))
+        if name[0] == "aftertune" and (len(name) == 1 or name[1] not in FLOOR)
     ]
     assert wrong == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import light_commands
+from aftertune._version import __version__
 from aftertune.errors import MODEL_PACKAGES
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,7 @@ def test_the_wheel_alone_reads_results_and_says_what_models_need(tmp_path: Path)
     listed = json.loads(run(python, "-m", "pip", "list", "--format=json", cwd=tmp_path))
     installed = {package["name"].lower().replace("_", "-"): package["version"] for package in listed}
     assert installed["polars"] == version("polars")
+    assert installed["aftertune"] == __version__
     assert {*MODEL_PACKAGES, "statsmodels", "pandas", "accelerate"} & set(installed) == set()
     n_bytes = sum(file.lstat().st_blocks * 512 for file in (tmp_path / "venv").rglob("*"))
     assert 100 < n_bytes / 1e6 < MOST_MB

@@ -8,7 +8,7 @@ from functools import partial as partial_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aftertune import __version__
+from aftertune._version import __version__
 from aftertune.analysis import analyze_run
 from aftertune.engines.base import Engine
 from aftertune.engines.source import ModelSource

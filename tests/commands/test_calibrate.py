@@ -120,7 +120,6 @@ def test_safe_cells_are_undone_in_a_table_of_ours_alone(tmp_path):
     assert measured(ours, tmp_path).groups[0].n_both == 1
 
 
-@pytest.mark.real_data
 def test_two_labels_of_one_response_are_not_two_responses(tmp_path):
     rows = [("1", NO, "r_1"), ("0", YES, "r_2"), ("0", NO, "r_1")]
     ours = table(tmp_path, rows, header="question,response,label,aftertune_id")
@@ -128,6 +127,7 @@ def test_two_labels_of_one_response_are_not_two_responses(tmp_path):
         measured(ours, tmp_path)
 
 
+@pytest.mark.real_data
 def test_xstests_people_and_the_refusal_rules(tmp_path, shared_data, monkeypatch, capsys):
     (path,) = (shared_data / "xstest_human_labels").glob("*.csv")
     words = ["--judge", "refusal-rules", "--question-column", "prompt", "--response-column", "completion"]

@@ -263,6 +263,7 @@ WITHOUT_TOOLS_REFUSED = ("tool_use", "firefunction", "command-r-v01", "Hermes-2-
 SYSTEM_REFUSED = ("gemma", "Mistral-7B-Instruct-v0.3", "v0.1-GPTQ", "Guard-3-11B")
 
 
+@pytest.mark.real_data
 def test_the_templates_of_others_lose_no_message_and_read_none_as_control(shared_data: Path):
     files = sorted((shared_data / "real_world" / "templates").glob("*.jinja"))
     if not files:

@@ -93,6 +93,14 @@ def test_every_judge_is_known_to_read_english_alone_or_not():
     assert set(known_judges()) - ENGLISH_ONLY == OTHERS
 
 
+def test_our_own_english_texts_give_no_warning():
+    talks = load_conversations("packaged:chat").conversations
+    for texts in zip(*((talk[-2].content, talk[-1].content) for talk in talks), strict=True):
+        for start in range(0, len(texts), 20):
+            assert foreign_language(list(texts[start : start + 20])) is None, start
+
+
+@pytest.mark.real_data
 def test_real_english_responses_give_no_warning(shared_data: Path):
     """Of XSTest's and Do-Not-Answer's responses, and of requests and refusals of ChatGPT."""
     for name in ("xstest", "do_not_answer", "chatgpt_refusals", "pyrit_refusal"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aftertune.data import load_conversations
 from aftertune.judges.incoherence_rules import find_incoherence
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
@@ -113,6 +114,13 @@ def test_evidence_gives_the_numbers() -> None:
     assert find_incoherence("", "I like the red house. " * 4).evidence == (
         "loop: 'i like the red house' 4.0 times, 20 of 20 words"
     )
+
+
+@pytest.mark.parametrize("name", ["chat", "arithmetic"])
+def test_our_own_answers_are_coherent(name: str) -> None:
+    talks = load_conversations(f"packaged:{name}").conversations
+    assert len(talks) >= 150
+    assert [t[-1].content for t in talks if find_incoherence(t[-2].content, t[-1].content).event] == []
 
 
 @pytest.mark.real_data

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from degrade import OTHER_LANGUAGES
 
+from aftertune.data import load_conversations
 from aftertune.errors import StudyError
 from aftertune.judges import Case, get_judge, language
 from aftertune.judges.language import MARGIN, find_language
@@ -98,6 +99,14 @@ def test_a_missing_identifier_says_what_to_install(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StudyError, match="needs py3langid, which is not installed") as caught:
         _ = get_judge(JudgeSpec(name="incoherence-language")).sha256
     assert "pip install py3langid" in caught.value.remedy
+
+
+@needs_identifier
+def test_no_false_alarm_in_our_own_answers() -> None:
+    talks = load_conversations("packaged:chat").conversations
+    margins = [find_language(talk[-2].content, talk[-1].content).margin for talk in talks]
+    told = [margin for margin in margins if margin is not None]
+    assert len(told) >= 100 and max(told) <= MARGIN
 
 
 @needs_identifier

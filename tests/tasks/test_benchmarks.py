@@ -218,6 +218,34 @@ def test_a_changed_file_is_refused_with_both_hashes(tmp_path: Path, n: int) -> N
         load_task(spec, root_seed=1)
 
 
+def test_a_changed_copy_of_a_small_one_is_refused_with_both_hashes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = prompts_sha256(["One?", "Two?"])
+    small(monkeypatch, "malicious-instruct", 2, prompts_sha256=known)
+    path = tmp_path / "MaliciousInstruct.txt"
+    spec = TaskSpec(name="malicious-instruct", data_dir=str(tmp_path))
+    path.write_text("One?\nTwo?\n", encoding="utf-8")
+    assert len(load_task(spec, root_seed=1).items) == 2
+    path.write_text("One?\nThree?\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"have the SHA-256 [0-9a-f]{{64}}, expected {known}"):
+        load_task(spec, root_seed=1)
+    path.write_text("One?\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has 1 items, but MaliciousInstruct.* has 2"):
+        load_task(spec, root_seed=1)
+
+
+def test_a_contextual_behaviour_follows_its_context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small(monkeypatch, "harmbench-contextual", 1)
+    (tmp_path / BENCHMARKS["harmbench-contextual"].file_names[0]).write_text(
+        "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n"
+        "Sum this up,contextual,c,,A page of text.,one\nDo that,standard,c,,,two\n",
+        encoding="utf-8",
+    )
+    (item,) = load_task(TaskSpec(name="harmbench-contextual", data_dir=str(tmp_path)), root_seed=1).items
+    assert (item.id, item.prompt) == ("one", "A page of text.\n\n---\n\nSum this up")
+
+
 def test_prompts_are_known_whatever_their_order_and_outer_space() -> None:
     assert prompts_sha256(["b ", "a"]) == prompts_sha256(["a", "b"])
     assert len({prompts_sha256(p) for p in (["a", "b"], ["ab"], ["a"], ["a", "a", "b"])}) == 4

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aftertune import __version__
+from aftertune._version import __version__
 from aftertune.cli.addresses import with_local_copies
 from aftertune.cli.printing import Interrupted, say, stop
 from aftertune.errors import MODEL_PACKAGES, AftertuneError, MissingModelPackages, out_of_memory

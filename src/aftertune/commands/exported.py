@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from aftertune import __version__
+from aftertune._version import __version__
 from aftertune.analysis.stored import read_analysis
 from aftertune.errors import StoreError
 from aftertune.formats.inspect_export import Judged

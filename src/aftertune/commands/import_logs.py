@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from aftertune import __version__
+from aftertune._version import __version__
 from aftertune.commands.analyze import columns_of
 from aftertune.commands.import_options import ImportOptions
 from aftertune.errors import DataError, nearest

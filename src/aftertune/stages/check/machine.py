@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from aftertune import __version__
+from aftertune._version import __version__
 
 
 def versions() -> dict[str, str]:
