@@ -12,7 +12,7 @@ NEWEST := .venv-newest
 PINNED := PIP_CONSTRAINT=constraints.txt
 PIP = $(PINNED) $(BIN)/pip install -q --disable-pip-version-check
 
-.PHONY: install newest constraints demo docs test test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale machines clean
+.PHONY: install newest constraints demo docs test test-fast test-vllm test-formats test-faults fuzz check coverage bench bench-stats bench-page bench-scale machines clean
 
 install: $(VENV)/installed
 
@@ -20,6 +20,10 @@ install: $(VENV)/installed
 SIZE := standard
 demo: $(VENV)/installed
 	$(BIN)/aftertune demo --size $(SIZE)
+
+# What to run while you work: no real model, server, build, kill or simulation; three minutes on two cores.
+test-fast: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not faults"
 
 # One thread: the tests' small matrices wait for each other on several, and their processes for the cores.
 test: $(VENV)/installed-dev
