@@ -1,12 +1,10 @@
 """Fixtures that several rooms share."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-
-from tiny import make_tiny_model
 
 # No test depends on how fast a machine is.
 settings.register_profile(
@@ -17,9 +15,12 @@ settings.load_profile("any-speed")
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
-@pytest.fixture(autouse=True)
+# Tests of the base install (base_install.txt) run where torch is not installed.
+@pytest.fixture(autouse=find_spec("torch") is not None)
 def one_thread():
     """Tiny matrices on several threads wait for each other, for minutes where the cores are busy."""
+    import torch
+
     n = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,6 +30,8 @@ def one_thread():
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a tiny random Llama with a real tokenizer and chat template."""
+    from tiny import make_tiny_model
+
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
