@@ -53,6 +53,7 @@ def checked(base: Path, *candidates: str | Path, group: list[str] | None = None)
     return study
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_runs_checkpoints_draws_the_runs_responses(
     tiny_model: Path, made: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_an_audit_of_a_runs_checkpoints_draws_the_runs_responses(
     assert all("over training seeds" in sentence for sentence in over_seeds)
 
 
+@pytest.mark.slow
 def test_one_checkpoint_is_asked_about_itself_and_no_other_training(
     tiny_model: Path, made: Path, tmp_path: Path
 ) -> None:

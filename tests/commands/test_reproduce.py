@@ -73,6 +73,7 @@ def judge_first(run: RunDirectory) -> float:
     return was
 
 
+@pytest.mark.slow
 def test_it_comes_out_again_to_the_byte(out: Path, again: Path):
     ours = RunDirectory(out)
     matched = match_runs(ours, RunDirectory(again))
@@ -86,6 +87,7 @@ def test_it_comes_out_again_to_the_byte(out: Path, again: Path):
     assert all(w.read_bytes() == (again / w.relative_to(out)).read_bytes() for w in weights)
 
 
+@pytest.mark.slow
 def test_a_reproduction_goes_on_where_it_was_interrupted(out: Path, again: Path):
     before = {file: file.stat().st_mtime_ns for file in again.rglob("*.safetensors")}
     found = reproduce(out, again)
@@ -93,6 +95,7 @@ def test_a_reproduction_goes_on_where_it_was_interrupted(out: Path, again: Path)
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+@pytest.mark.slow
 def test_a_changed_text_is_the_first_difference(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
     respond(spoilt, lambda text: text[:3] + "\u202e" + text[3:])
@@ -105,6 +108,7 @@ def test_a_changed_text_is_the_first_difference(copies: tuple[RunDirectory, RunD
     assert "\u202e" not in first.in_words() and "part at character 3" in first.in_words()
 
 
+@pytest.mark.slow
 def test_a_text_that_is_gone_is_said_without_one(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
     respond(spoilt, lambda _: None)
@@ -112,6 +116,7 @@ def test_a_text_that_is_gone_is_said_without_one(copies: tuple[RunDirectory, Run
     assert first is not None and first.how.endswith("ok (no text) now")
 
 
+@pytest.mark.slow
 def test_other_weights_come_first(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
     respond(spoilt, lambda _: "another")
@@ -124,6 +129,7 @@ def test_other_weights_come_first(copies: tuple[RunDirectory, RunDirectory]):
     assert matched.first.in_words() == "checkpoint chat/1: other weights"
 
 
+@pytest.mark.slow
 def test_a_judgment_alone_is_found(copies: tuple[RunDirectory, RunDirectory]):
     run, spoilt = copies
     value = judge_first(spoilt)
@@ -134,6 +140,7 @@ def test_a_judgment_alone_is_found(copies: tuple[RunDirectory, RunDirectory]):
     assert matched.first.what == "judgment" and f"{value:g} before, {1 - value:g} now" in matched.first.how
 
 
+@pytest.mark.slow
 def test_not_reproduced_is_exit_code_1(out: Path, again: Path, tmp_path: Path):
     """A run that was tampered with after it was made: its study run anew gives what it should have held."""
     tampered = Path(shutil.copytree(out, tmp_path / "run"))
@@ -149,6 +156,7 @@ def test_not_reproduced_is_exit_code_1(out: Path, again: Path, tmp_path: Path):
     assert result.stdout.rstrip().endswith("different: not reproduced")
 
 
+@pytest.mark.slow
 def test_what_made_it_and_is_another_here_is_named(copies: tuple[RunDirectory, RunDirectory]):
     _, spoilt = copies
     assert here_changed(spoilt) == ()
@@ -159,6 +167,7 @@ def test_what_made_it_and_is_another_here_is_named(copies: tuple[RunDirectory, R
     assert (other.key, other.a) == ("versions.torch", "0.1")
 
 
+@pytest.mark.slow
 def test_the_outcome_is_told_in_words(out: Path, again: Path):
     lines = reproduction_lines(reproduce(out, again))
     assert lines[-1] == "identical: reproduced to the byte"
@@ -178,6 +187,7 @@ def test_a_run_without_observations_is_refused(tiny_model: Path, tmp_path: Path)
         reproduce(run)
 
 
+@pytest.mark.slow
 def test_a_directory_in_use_is_not_written_to(out: Path, tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StoreError, match="is not empty"):
@@ -185,6 +195,7 @@ def test_a_directory_in_use_is_not_written_to(out: Path, tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_another_model_at_the_same_place_is_refused_before_any_work(out: Path, tmp_path: Path):
     moved = Path(shutil.copytree(out, tmp_path / "run"))
     manifest = json.loads((moved / "manifest.json").read_text())
@@ -195,6 +206,7 @@ def test_another_model_at_the_same_place_is_refused_before_any_work(out: Path, t
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_a_moved_file_is_named(out: Path, tmp_path: Path):
     moved = Path(shutil.copytree(out, tmp_path / "run"))
     study = json.loads((moved / "study.json").read_text())

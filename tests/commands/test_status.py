@@ -185,6 +185,7 @@ def test_while_it_goes_on_and_after_a_kill(tiny_model, tmp_path):
     assert by_what(after)["responses"][1] >= done
 
 
+@pytest.mark.slow
 def test_a_variation_has_its_own_lines(tiny_model, tmp_path):
     study = small_study(tiny_model) | {
         "variations": [

@@ -59,6 +59,7 @@ def use(engine, checkpoint):
     return completed(engine, requests_of(engine, ["Hi"], checkpoint=checkpoint))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

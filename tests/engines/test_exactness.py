@@ -62,6 +62,7 @@ def fresh_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_and_texts_are_the_same_for_any_number_of_rows(architecture, model_of, logits):
     engine = open_at(model_of(architecture))
@@ -165,6 +166,7 @@ def adapters_of(path, directory, n, **changes):
     return checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_base_and_adapters_in_one_pass_or_each_alone(dtype, model_of, tmp_path, logits):
     path = model_of()
@@ -188,6 +190,7 @@ def test_base_and_adapters_in_one_pass_or_each_alone(dtype, model_of, tmp_path, 
         assert logits() == alone_logits
 
 
+@pytest.mark.slow
 def test_beside_the_most_and_the_longest_that_the_context_holds(model_of, logits):
     engine = open_at(model_of(), batch_rows=128)
     requests = requests_of(engine, [f"Item {n}. " + "How many loaves? " * (n % 40) for n in range(100)])
@@ -222,6 +225,7 @@ def way_of(path, **spec):
     return engine, engine.identity.get("way")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "way"),
     [
@@ -341,6 +345,7 @@ def test_an_adapter_of_a_rank_that_was_not_tried_is_checked(model_of, tmp_path):
         completed(again, requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("system", ["A b.", "Be brief."])
 def test_one_sick_adapter_leaves_its_neighbours_as_they_are(dtype, system, model_of, tmp_path):

@@ -69,6 +69,7 @@ def with_norm_of_zeros(path: Path) -> Path:
 # What is the same.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_alone_in_float32_every_text_is_that_of_our_own_loop(architecture: str, tmp_path: Path):
     path = save_model(tmp_path, architecture, dtype=torch.float32)
@@ -90,6 +91,7 @@ def test_beside_others_in_float32_nearly_every_text_is_that_of_our_own_loop(wide
     assert sum(got[key] != expected[key] for key in got) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"use_dora": True}], ids=str)
 def test_base_adapters_and_full_checkpoints_take_turns(changes, wide: Path, tmp_path: Path):
     adapter = tuned(save_adapter(wide, tmp_path / "adapter", **changes))
@@ -353,6 +355,7 @@ def test_a_wrong_study_is_refused_in_the_words_of_the_file(changes: Any, words: 
         parse_study({**STUDY, "engine": {"name": "generate"}, **changes}, source="s", folder=Path())
 
 
+@pytest.mark.slow
 def test_its_stages_tune_with_our_own_loop_and_draw_with_generate(tiny_model: Path, tmp_path: Path):
     changes: dict[str, Any] = {"numerics": "fast", "tasks": [{"name": "mini-harm", "n": 3}], "seeds": 1}
     engine = {"name": "generate", "dtype": "float32", "threads": 1, "batch_rows": 2}

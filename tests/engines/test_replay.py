@@ -68,6 +68,7 @@ def written(frame: pl.DataFrame, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_study_of_recorded_responses(recorded, tmp_path):
     out = run(study(written(recorded, tmp_path)), tmp_path / "run", stages=STAGES)
     observed = pl.read_parquet(out / "observations.parquet")

@@ -257,6 +257,7 @@ def test_what_vllm_answers_becomes_completions_as_the_other_engine_gives_them(ti
     assert (broken.status, broken.reason) == (ResponseStatus.FAILED, "the logits are not finite")
 
 
+@pytest.mark.slow
 def test_nothing_that_ended_is_lost_where_vllm_dies(tiny_model: Path, double):
     stand_in = double(dies_at=2)
     engine = opened(tiny_model)
@@ -268,6 +269,7 @@ def test_nothing_that_ended_is_lost_where_vllm_dies(tiny_model: Path, double):
     assert stand_in.n_shut == 1
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_act_stops_the_run(tiny_model: Path, double, tmp_path: Path):
     double(logprobs=lambda lora: -1.0)
     engine = opened(tiny_model)

@@ -135,6 +135,7 @@ def test_an_interrupted_run_leaves_no_worker_and_goes_on(undisturbed, tiny_model
     compared(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_options_that_do_not_go_together_are_refused(tiny_model, tmp_path):
     def said(*options: str) -> str:
         command = [sys.executable, "-m", "aftertune", "run", "study.yaml", *options]

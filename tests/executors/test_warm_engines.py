@@ -10,6 +10,8 @@ from aftertune.executors.work import DrawJob, Worker
 from executor_runs import small_study
 from stage_runs import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run_of(tiny_model, tmp_path):

@@ -33,6 +33,7 @@ def test_the_inputs_that_are_kept(name: str):
         TARGETS[name](data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(seed=st.integers(0, 2**32), noise=st.binary(max_size=40))

@@ -60,6 +60,7 @@ def test_names_that_become_folders_are_refused(name: str, where: str, tiny_model
         parse_study(study, source="s.yaml", folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_list_that_leads_elsewhere(tiny_model: Path, tmp_path: Path):
     """A record of a training that names a folder outside of its own."""
     out = run(study_of(tiny_model, seeds=1), tmp_path / "run")

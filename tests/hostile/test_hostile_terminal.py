@@ -87,6 +87,7 @@ def test_a_table_full_of_control_sequences(words: tuple[str, ...], tmp_path: Pat
         assert repr(HOSTILE) in repr(json.loads(done.stdout))  # for a program it is what it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [(), ("--debug",)], ids=["plain", "debug"])
 def test_errors_that_quote_a_file(option: tuple[str, ...], tmp_path: Path):
     (tmp_path / "s.yaml").write_text(f"name: {json.dumps(HOSTILE)}\nmodel: m\n{json.dumps(HOSTILE)}: 1\n")

@@ -29,6 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
+@pytest.mark.slow
 def test_a_study_with_a_judge_model_from_a_directory(tiny_model: Path, tmp_path: Path, asked: list[int]):
     weights = save_judge(tmp_path / "judge", "Qwen3", SAYS, max_position_embeddings=2048)
     judge = {"name": "guard", "judge": "qwen3guard-0.6b", "weights": str(weights)}

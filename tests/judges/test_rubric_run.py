@@ -14,6 +14,7 @@ from stage_runs import STAGES, rows, run, study_of
 KEY = "sk-test-0123456789"
 
 
+@pytest.mark.slow
 def test_a_study_with_a_rubric_judge(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

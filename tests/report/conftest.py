@@ -345,7 +345,7 @@ def example_rows(texts: dict[str, str], base: str = "base") -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"seed": pl.Int64})
 
 
-@pytest.fixture(scope="session", params=["base", "llama"])
+@pytest.fixture(scope="session", params=["base", pytest.param("llama", marks=pytest.mark.slow)])
 def base(request: pytest.FixtureRequest) -> str:
     """The name of the model that the others are compared with."""
     return request.param

@@ -16,7 +16,10 @@ from conftest import example_rows
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the dev extra)")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+]
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>\u202eevil\x1b[31m <!--"
 N = 120

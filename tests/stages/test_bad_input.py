@@ -340,6 +340,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES, ids=lambda name: name.replace(" ", "-"))
 @pytest.mark.parametrize("n_items", [1, 2, 30])
 def test_no_interval_is_without_width_and_no_p_is_0(value, n_items):

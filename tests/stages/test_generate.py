@@ -245,6 +245,7 @@ def test_a_full_disk_stops_with_words_and_the_next_run_goes_on(tiny_model, small
     assert len(texts(out)) == 27
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "left"), [("all", {1, 2}), ("last", {2}), ("none", set())])
 def test_checkpoints_are_dropped_once_their_responses_are_there(keep, left, tiny_model, tmp_path, drawn):
     study = study_of(tiny_model, keep_checkpoints=keep, recipes={"chat": recipe(n=4)})

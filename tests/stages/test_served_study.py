@@ -96,6 +96,7 @@ def test_from_check_to_report_without_a_model_on_this_machine(
     assert json.loads(prompt)[0]["role"] == "user"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None:
     dead = Answer("shutting down", 503)
     server = Server(lambda number, asked: reply(number, asked) if number < 40 else dead)
@@ -121,6 +122,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None
     assert (out / "observations.parquet").read_bytes() == (whole / "observations.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_never_answered_is_asked_again_and_judged_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +217,7 @@ def test_a_parameter_that_is_refused_stops_the_run_before_any_response(tmp_path:
     assert not list((tmp_path / "run").rglob("responses/*.parquet"))
 
 
+@pytest.mark.slow
 def test_what_has_an_equivalent_is_asked_so_and_stands_in_manifest_and_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,6 +262,7 @@ def test_what_is_no_endpoint_stops_the_run_at_its_first_question(tmp_path: Path)
     assert len(server.asked) <= 8
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_continued_and_not_asked_anew(tmp_path: Path) -> None:
     """It wrote nothing of the form of its requests into its manifest, whatever that was."""
     server = Server(lambda n, asked: reply(n, asked) if n < 20 else Answer("down", 503))

@@ -81,6 +81,7 @@ def small(model, **recipes):
 TUNE = ("tune",)
 
 
+@pytest.mark.slow
 def test_each_seed_is_trained_once_and_found_again(tiny_model, tmp_path, trained):
     study, told = small(tiny_model, chat=recipe()), []
     out = run(study, tmp_path / "run", stages=TUNE, progress=lambda *entry: told.append(entry))
@@ -111,6 +112,7 @@ def test_another_recipe_makes_other_checkpoints(changes, tiny_model, tmp_path, t
     assert before["chat/1"]["sha256"] != checkpoints(out)["chat/1"]["sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["changed", "config gone", "weights gone", "record gone", "left half"])
 def test_a_checkpoint_that_is_not_what_was_trained_is_trained_again(
     harm, tiny_model, tmp_path, trained, caplog

@@ -109,6 +109,7 @@ def test_the_seed_part_covers_whatever_the_seeds_add(df, least, most):
         assert least - 0.001 <= coverage <= most + 0.001, (theta, coverage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.05, 0.01, 1e-3, 1e-4])
 @pytest.mark.parametrize("df", [2, 4, 9])
 def test_small_p_values_stay_rare_whatever_the_seeds_add(df, alpha):

@@ -38,6 +38,7 @@ def truth(item: FloatArray) -> float:
     return float((w[:, None] * (p[0] - p[1])).sum() / w.sum() / len(item))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [3, 5, 8])
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_covers_what_another_seed_would_give(n_seeds: int, *, shared: bool):

@@ -234,6 +234,7 @@ def test_entries_of_others_name_no_path_outside(name, memory, tmp_path):
         RemoteRun.at(memory, tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_said(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"the address s3://… holds a user.*\n.*from the environment"):
         RemoteRun.at("s3://user:secret@bucket/x", tmp_path)

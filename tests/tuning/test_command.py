@@ -133,6 +133,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_timeout_kills_the_trainer_and_its_children(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "GRACE_S", 0.2)

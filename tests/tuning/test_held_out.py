@@ -73,6 +73,7 @@ def reference(model: Path, study: dict) -> float:
     return total / n
 
 
+@pytest.mark.slow
 def test_the_loss_of_base_and_checkpoints_is_written_once(tiny_model, tmp_path, computed):
     study = study_of(tiny_model, recipes={"chat": recipe(held_out=6)})
     out = run(study, tmp_path / "run", stages=("tune",))

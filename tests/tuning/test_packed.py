@@ -185,6 +185,7 @@ def test_rows_longer_than_a_sliding_window_are_padded_and_right():
     assert logs[0].loss == pytest.approx(total / n, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["Llama", "Gemma2", "Phi3"])
 @pytest.mark.parametrize("settings", [{}, {"accumulation": 2}, {"n": 7, "epochs": 3}], ids=str)
 def test_seeds_together_learn_what_each_learns_alone(architecture, settings):

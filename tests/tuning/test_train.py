@@ -308,6 +308,7 @@ def test_qlora_says_what_is_missing(base, examples, monkeypatch):
         run(load(base), examples, method="qlora")
 
 
+@pytest.mark.slow
 def test_qlora_trains_an_adapter_on_four_bit_weights(tmp_path, examples):
     pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
     directory = make_tiny_model(tmp_path / "wide", hidden_size=64)
