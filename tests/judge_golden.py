@@ -5,6 +5,7 @@ changed under the same revision: stored judgments and calibrations would then be
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ from aftertune.judges.refusal_rules import REFUSAL_RULES
 from aftertune.judges.rubric import WrittenAsk
 from aftertune.judges.rubric_file import parse_rubric
 from aftertune.judges.rubric_originals import ORIGINALS
-from aftertune.records import Finish, Intent, Item, Response, ResponseStatus
+from aftertune.records import Finish, Intent, Item, Judgment, Response, ResponseStatus
 
 FOLDER = Path(__file__).parent / "judges" / "golden"
 FILE = FOLDER / "outputs.json"
@@ -81,7 +82,12 @@ def case(prompt: str, response: str, reference: str | None = None) -> Case:
 def of_texts(judge: Judge) -> list[Any]:
     """Each judgment of each text: value, status, evidence."""
     found = judge.judge([case(**text) for text in TEXTS])
-    return [[[j.construct.value, j.value, j.status.value, j.reason or j.raw] for j in js] for js in found]
+    return [[[j.construct.value, j.value, j.status.value, _words(j)] for j in js] for js in found]
+
+
+def _words(judgment: Judgment) -> str:
+    """The evidence; probabilities left out, whose last digit may be a processor's."""
+    return re.sub(r"\b[01]\.\d\d\b", "…", judgment.reason or judgment.raw)
 
 
 def of_model(known: JudgeModel) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from aftertune.cli import app
 from aftertune.records.analysis import Analysis
+from aftertune.store import RunDirectory
 
 STORED = Path(__file__).parent / "stored_runs"
 VERSIONS = sorted(folder.name for folder in STORED.iterdir() if folder.is_dir())
@@ -65,10 +66,16 @@ def test_a_stored_run_says_its_status_and_gates(stored: Path):
     assert call("gate", stored / "run").splitlines()[-1] == "pass"
 
 
-def test_a_stored_run_continues_without_training_again(stored: Path):
-    run = stored / "run"
-    weights = {file: file.read_bytes() for file in run.rglob("*.safetensors")}
-    rows = {(d.model, d.task, d.metric): d.estimate for d in read(run).differences if d.primary}
-    call("run", stored / "study.yaml", "--out", run)
-    assert {file: file.read_bytes() for file in run.rglob("*.safetensors")} == weights
-    assert {(d.model, d.task, d.metric): d.estimate for d in read(run).differences if d.primary} == rows
+def test_a_stored_run_continues_and_keeps_what_is_stored(stored: Path):
+    run = RunDirectory(stored / "run")
+    weights = {file: file.read_bytes() for file in run.root.rglob("*.safetensors")}
+    before, engine = read(run.root), run.read_manifest().recorded()["engine"]
+    call("run", stored / "study.yaml", "--out", run.root)
+    assert {file: file.read_bytes() for file in weights} == weights
+    after = read(run.root)
+    cells = [(rate.model, rate.task, rate.decoding, rate.judge, rate.metric) for rate in before.rates]
+    assert [(r.model, r.task, r.decoding, r.judge, r.metric) for r in after.rates] == cells
+    assert [rate.missing.n for rate in after.rates] == [0] * len(cells)
+    if run.read_manifest().recorded()["engine"] == engine:  # else other bytes, and all is made again
+        assert set(run.root.rglob("*.safetensors")) == set(weights)
+        assert [rate.estimate for rate in after.rates] == [rate.estimate for rate in before.rates]
