@@ -16,6 +16,7 @@ import polars as pl
 from playwright.sync_api import sync_playwright
 
 from aftertune.records import analysis as an
+from aftertune.records.manifest import Manifest
 from aftertune.report import write_report
 
 RECIPES, SEEDS, REPEATS, WORDS, VOCABULARY = 5, 8, 5, 60, 20_000
@@ -133,7 +134,7 @@ def main() -> None:
     out = given.out or Path(tempfile.mkdtemp())
     frame = synthetic(given.responses)
     start = time.perf_counter()
-    page = write_report(analysis(), examples=frame, manifest={}, out=out)
+    page = write_report(analysis(), examples=frame, manifest=Manifest(), out=out)
     found: dict[str, float | str] = {
         "page": str(page),
         "responses": given.responses,

@@ -112,6 +112,10 @@ SESSIONS = {
 }
 
 
+# Their examples start processes that load torch, or train several times.
+SLOW = ("docs/audit.md", "docs/cluster.md")
+
+
 def asked_of(page: str) -> list[Block]:
     return [block for block in BLOCKS if block.asked and block.page == ROOT / page]
 
@@ -146,7 +150,9 @@ def run_script(block: Block, text: str, folder: Path, env: dict[str, tuple[str, 
         assert done.returncode == 0, f"{block.where}: {done.stderr}"
 
 
-@pytest.mark.parametrize("page", SESSIONS)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in SESSIONS]
+)
 def test_the_examples_of_a_page_run(
     page: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
