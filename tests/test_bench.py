@@ -146,6 +146,7 @@ def test_the_page_in_docs_is_that_of_its_runs():
     assert written == page(json.loads(runs.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "more"), [("bench.ours", ()), ("bench.generate", ("--batch", "2"))])
 def test_a_contender_draws_its_jobs(tiny_model: Path, tmp_path: Path, module: str, more: tuple[str, ...]):
     tokenizer = load_tokenizer(tiny_model)

@@ -93,6 +93,7 @@ def test_schemas_are_json(tmp_path: Path, of: str):
     assert json.loads(aftertune("schema", of, cwd=tmp_path).stdout)["type"] == "object"
 
 
+@pytest.mark.slow
 def test_check_tells_cells_and_cost_and_writes_nothing(study: Path):
     before = sorted(study.parent.rglob("*"))
     told = aftertune("check", study, cwd=study.parent)
@@ -152,6 +153,7 @@ def test_what_is_not_there_is_a_message_and_exit_code_2(tmp_path: Path, words: t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_stages_run_alone_and_then_together(study: Path):
     tuned = aftertune("tune", study, "--out", "out", "--json", cwd=study.parent)
     assert tuned.returncode == 0, tuned.stderr

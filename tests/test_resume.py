@@ -83,6 +83,7 @@ def test_killed_at_random_moments(undisturbed, tiny_model, tmp_path):
     assert [entry["sha256"] for entry in hashes[0]] == [entry["sha256"] for entry in hashes[1]]
 
 
+@pytest.mark.slow
 def test_stopped_in_every_stage(undisturbed, tiny_model, tmp_path):
     """As the kill above, without a process of its own: an exception at moments of each stage."""
     moments = {"answers": (3,), "tune": (1, 3), "generate": (2, 17, 40), "judge": (5,)}
@@ -98,6 +99,7 @@ def test_stopped_in_every_stage(undisturbed, tiny_model, tmp_path):
     assert observations(tmp_path / "run") == observations(undisturbed)
 
 
+@pytest.mark.slow
 def test_batch_rows_and_global_seeds_change_no_byte(undisturbed, tiny_model, tmp_path):
     random.seed(8)
     np.random.seed(8)  # noqa: NPY002
@@ -107,6 +109,7 @@ def test_batch_rows_and_global_seeds_change_no_byte(undisturbed, tiny_model, tmp
     assert observations(out) == observations(undisturbed)
 
 
+@pytest.mark.slow
 def test_the_order_of_tasks_and_recipes_changes_the_order_of_rows_alone(undisturbed, tiny_model, tmp_path):
     other = study(tiny_model)
     other |= {"tasks": other["tasks"][::-1], "recipes": dict(reversed(other["recipes"].items()))}
@@ -117,6 +120,7 @@ def test_the_order_of_tasks_and_recipes_changes_the_order_of_rows_alone(undistur
     assert tables[0].sort(columns).equals(tables[1].sort(columns))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_goes_on(undisturbed, tiny_model, tmp_path):
     run(study(tiny_model), tmp_path / "here", stages=("tune",))
     (tmp_path / "here").rename(tmp_path / "there")

@@ -36,6 +36,7 @@ def requests(out: Path, variation: str) -> pl.DataFrame:
     return pl.read_parquet(out / "variations" / variation / "requests.parquet")
 
 
+@pytest.mark.slow
 def test_shared_checkpoints_and_responses_are_made_once(out: Path):
     assert len(list((out / "checkpoints").rglob("adapter_model.safetensors"))) == 2 + 2  # longer trains anew
     base = pl.read_parquet(out / "requests.parquet")
@@ -49,6 +50,7 @@ def test_shared_checkpoints_and_responses_are_made_once(out: Path):
     assert drawn["key"].n_unique() == drawn.height == len(own | set(hotter["key"]) | set(longer["key"]))
 
 
+@pytest.mark.slow
 def test_numerics_are_drawn_anew_and_agree_to_the_byte(out: Path):
     drawn = stage_runs.rows(out / "variations" / "rows-3", "responses").select("key", "text")
     baseline = stage_runs.rows(out, "responses").select("key", "text")
@@ -57,6 +59,7 @@ def test_numerics_are_drawn_anew_and_agree_to_the_byte(out: Path):
     assert both["text"].to_list() == both["text_baseline"].to_list()
 
 
+@pytest.mark.slow
 def test_the_observations_hold_every_variation(out: Path):
     table = pl.read_parquet(out / "observations.parquet")
     names = ["baseline", *(v["name"] for v in VARIATIONS)]
@@ -68,6 +71,7 @@ def test_the_observations_hold_every_variation(out: Path):
     assert set(table.filter(pl.col("variation") == "one-judge")["judge"]) == {"refusal-rules"}
 
 
+@pytest.mark.slow
 def test_the_analysis_says_what_each_variation_did(out: Path):
     found = analyze_run(RunDirectory(out))
     (check,) = found.numerics_checks
@@ -92,6 +96,7 @@ def test_the_analysis_says_what_each_variation_did(out: Path):
     assert any(path.name.startswith("moves-chat-") for path in (out / "report" / "figures").iterdir())
 
 
+@pytest.mark.slow
 def test_run_again_it_does_nothing_and_gives_the_same_bytes(out: Path, study: dict[str, Any]):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet") if p.parent.name == "responses"}
     observations = (out / "observations.parquet").read_bytes()
@@ -103,12 +108,14 @@ def test_run_again_it_does_nothing_and_gives_the_same_bytes(out: Path, study: di
     assert all(done == total for stage, done, total in told if stage.startswith("generate"))
 
 
+@pytest.mark.slow
 def test_dropped_checkpoints_serve_every_variation_first(study: dict[str, Any], out: Path, tmp_path: Path):
     dropped = stage_runs.run(study | {"keep_checkpoints": "none"}, tmp_path / "run")
     assert not list((dropped / "checkpoints").rglob("*.safetensors"))
     assert stage_runs.texts(dropped) == stage_runs.texts(out)
 
 
+@pytest.mark.slow
 def test_a_half_finished_study_is_taken_as_far_as_it_is_balanced(
     study: dict[str, Any], out: Path, tmp_path: Path
 ):

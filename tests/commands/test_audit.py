@@ -93,6 +93,7 @@ def test_one_checkpoint_is_asked_about_itself_and_no_other_training(
     assert sorted((out / "responses").rglob("*.parquet")) == before
 
 
+@pytest.mark.slow
 def test_an_audit_never_drops_weights_that_are_not_its_own(
     tiny_model: Path, made: Path, tmp_path: Path
 ) -> None:
