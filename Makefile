@@ -21,7 +21,7 @@ SIZE := standard
 demo: $(VENV)/installed
 	$(BIN)/aftertune demo --size $(SIZE)
 
-# What to run while you work: no real model, server, build, kill or simulation; three minutes on two cores.
+# What to run while you work: no real model, server, build, kill or simulation; meant to stay under three minutes.
 test-fast: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not faults"
 
